@@ -1,0 +1,44 @@
+"""Data that the tests share, and what must hold after each of them."""
+
+import os
+
+# scipy reads it once, at its first import; array_api_dispatch needs it.
+os.environ["SCIPY_ARRAY_API"] = "1"
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_blobs
+from sklearn.model_selection import train_test_split
+
+
+@pytest.fixture(scope="session")
+def blobs():
+    """Return the tutorial's tensors: X_train, X_test, y_train, y_test."""
+    X, y = make_blobs(1000, centers=4, cluster_std=1.5, random_state=42)
+    X, y = torch.from_numpy(X).float(), torch.from_numpy(y)
+    return train_test_split(X, y, test_size=0.2, random_state=42)
+
+
+@pytest.fixture(scope="session")
+def small():
+    """Return 120 well separated rows of 3 classes in 4 features, scaled, float64."""
+    X, y = make_blobs(120, n_features=4, centers=3, cluster_std=1.0, random_state=0)
+    return (X - X.mean(0)) / X.std(0), y
+
+
+@pytest.fixture(autouse=True)
+def _global_state_is_left_alone():
+    """Check that a test leaves the global random states and torch's threads alone."""
+    torch_state = torch.get_rng_state()
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    threads = torch.get_num_threads()
+    yield
+    assert torch.equal(torch_state, torch.get_rng_state())
+    for before, after in zip(numpy_state, np.random.get_state(), strict=True):  # noqa: NPY002
+        assert np.array_equal(before, after)
+    assert torch.get_num_threads() == threads

@@ -1,0 +1,538 @@
+"""TorchBlobClassifier: the scikit-learn side of a network."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn import get_config
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+from skorch.history import History
+
+from torchblob._data import (
+    Table,
+    check_features,
+    check_table,
+    to_features,
+    unique_labels,
+)
+from torchblob._parameters import TYPES, check_values
+from torchblob._problem import make_net, make_pass, make_task
+from torchblob._tasks import CallbackSupportMixin, epoch_tasks, with_callbacks
+from torchblob.nn import BlobModel
+from torchblob.training import BlobNet, Task
+
+
+def _is_still_falling(losses: list[float], window: int, tol: float) -> bool:
+    """Return whether more epochs would have lowered the loss by much.
+
+    The pace is the slope of a line through the last `window` epochs. It must exceed
+    `tol`, and a tenth of the mean pace of the whole training: then as many epochs
+    again would add a tenth or more to what the training achieved. Without the second
+    part, training that is all but done is reported as unfinished: cross-entropy on
+    separable classes falls forever, ever slower.
+    """
+    if len(losses) <= window:
+        return False
+    recent = losses[-window - 1 :]
+    pace = -np.polyfit(np.arange(window + 1), recent, 1)[0]
+    mean_pace = (losses[0] - losses[-1]) / (len(losses) - 1)
+    return bool(pace > tol and pace > 0.1 * mean_pace)
+
+
+def _is_dispatched(X: Any) -> bool:
+    """Return whether output for `X` should be a tensor on its device."""
+    return isinstance(X, torch.Tensor) and get_config()["array_api_dispatch"]
+
+
+def _like(X: Any, output: torch.Tensor) -> Any:
+    """Return `output` as the kind of array that a user who passed `X` expects."""
+    return output.to(X.device) if _is_dispatched(X) else output.cpu().numpy()
+
+
+@contextmanager
+def _unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
+    """Give the estimator its attributes back when the block raises."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+    """Neural network classifier (multilayer perceptron) trained by PyTorch.
+
+    It minimizes the softmax cross-entropy of a small network on the CPU or a GPU.
+    The defaults are those of the PyTorch tutorial on multi-class blobs: two hidden
+    layers of 8 units, 100 steps of gradient descent on all rows at a rate of 0.1.
+    Scale the features first, for example by a StandardScaler in a Pipeline.
+
+    Parameters
+    ----------
+    hidden_units : int or sequence of int, default=8
+        An int stands for two hidden layers of that many units, a sequence gives the
+        units of each hidden layer, and an empty one leaves a linear model.
+    activation : str, default="relu"
+        Of the hidden units: "relu", "tanh", "logistic", "identity", "leaky_relu",
+        "elu", "gelu" or "silu", as in :mod:`torch.nn`.
+    dropout : float in [0, 1), default=0.0
+        Probability with which a hidden unit is dropped in a training step.
+    optimizer : {"sgd", "adam", "adamw", "rmsprop"} or callable, default="sgd"
+        One of :mod:`torch.optim`, or a callable `(params, lr=, weight_decay=)` that
+        returns a :class:`torch.optim.Optimizer`.
+    lr : float, default=0.1
+        Learning rate. 0.1 suits "sgd"; start from 0.001 for the others.
+    momentum : float in [0, 1), default=0.0
+        Of "sgd" and "rmsprop"; the others don't use it.
+    weight_decay : float, default=0.0
+        Strength of the L2 penalty (of decoupled decay for "adamw").
+    lr_schedule : {"cosine", "linear"}, default=None
+        Lowers the learning rate from `lr` to 0 over `max_epochs`, a little in each
+        step. None keeps it constant, as :meth:`partial_fit` always does.
+    batch_size : int, default=None
+        Rows a step, drawn anew in each epoch. None, or more than there are: all rows
+        in one step an epoch.
+    max_epochs : int, default=100
+        Passes over the data.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class in the loss. "balanced" gives each class the same total
+        weight, counting rows by their `sample_weight`.
+    label_smoothing : float in [0, 1), default=0.0
+        Share of each target that is spread evenly over all classes.
+    early_stopping : bool, default=False
+        Whether to stop when the validation loss or score no longer improves, and to
+        return to the best weights. The validation rows are `X_val`, or else a
+        stratified part of the data that is not trained on.
+    scoring : str, callable or None, default="loss"
+        What early stopping watches: "loss" is the validation loss; else a scorer as
+        in scikit-learn, for which None means :meth:`score`.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows that early stopping holds out if there is no `X_val`.
+    n_iter_no_change : int, default=10
+        Epochs in a row without progress after which early stopping ends.
+    tol : float, default=1e-4
+        Progress is more than this.
+    warm_start : bool, default=False
+        Whether :meth:`fit` starts from the weights of the last fit. The optimizer
+        starts afresh; the history goes on.
+    callbacks : list of skorch.callbacks.Callback, default=None
+        Called during training with the skorch net, :attr:`net_`.
+    device : str or torch.device, default="auto"
+        Where to compute: "cpu", "cuda", "cuda:1", "mps" or a device of torch. "auto"
+        is CUDA where there is a GPU, else MPS, else the CPU.
+    dtype : {"auto", "float32", "float64"}, default="auto"
+        Precision of weights and computation. "auto" is float64 for float64 data on a
+        CPU, else float32.
+    random_state : int, RandomState instance or None, default=None
+        Determines initial weights, shuffles, dropout and the validation split. An int
+        `s` gives the weights that `torch.manual_seed(s); BlobModel(...)` has. None is
+        a fresh seed; the global generators of numpy and torch are never used.
+    verbose : int or bool, default=0
+        Prints a line in every `verbose`-th epoch. 0 is silent.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, sorted.
+    n_features_in_ : int
+        Number of features seen in :meth:`fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had names that are all strings.
+    module_ : BlobModel
+        The network, on :attr:`device_`, with the weights that :meth:`predict` uses.
+    net_ : skorch.NeuralNetClassifier
+        The skorch net around it; its classes are indices into :attr:`classes_`.
+    device_ : torch.device
+        Where the network is.
+    history_ : skorch.history.History
+        A row an epoch, each a dict: "epoch", "train_loss", with validation data
+        "valid_loss" and "valid_acc" (and "valid_score" where `scoring` is one), and,
+        with validation data, `verbose` or callbacks, "train_acc". Losses are means in
+        nats and accuracies shares in [0, 1], both weighted as the loss is. Those of
+        the training rows are taken before each step, in the course of the epoch.
+    loss_curve_ : list of float
+        The training loss of each epoch.
+    n_iter_ : int
+        Number of epochs trained.
+
+    See Also
+    --------
+    sklearn.neural_network.MLPClassifier : The same kind of model in numpy.
+
+    Notes
+    -----
+    `sample_weight` and `class_weight` weigh the mean that is the loss: a weight of 2
+    equals a repeated row, a weight of 0 a removed one. Rows of weight 0 are left out
+    before anything else, so a class that has no other rows is not in `classes_`.
+
+    A :class:`~sklearn.exceptions.ConvergenceWarning` says that training used all of
+    `max_epochs` while the loss still fell, over the last `n_iter_no_change` epochs,
+    by more than `tol` an epoch and more than a tenth of its mean pace. The second part
+    keeps silent about training that is all but done: cross-entropy on classes that
+    can be separated falls forever, ever slower.
+
+    With scikit-learn's `array_api_dispatch`, a torch tensor passed as X makes the
+    predictions tensors on its device (except string labels, which torch lacks).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn.model_selection import train_test_split
+    >>> from torchblob import TorchBlobClassifier
+    >>> X, y = make_blobs(1000, centers=4, cluster_std=1.5, random_state=42)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=42)
+    >>> clf = TorchBlobClassifier(device="cpu", random_state=42).fit(X_train, y_train)
+    >>> clf.predict_proba(X_test).shape
+    (250, 4)
+    >>> clf.score(X_test, y_test) > 0.98
+    True
+    """
+
+    classes_: np.ndarray
+    net_: BlobNet
+
+    _parameter_constraints = TYPES
+
+    def __init__(
+        self,
+        hidden_units: Any = 8,
+        *,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "sgd",
+        lr: float = 0.1,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        lr_schedule: str | None = None,
+        batch_size: int | None = None,
+        max_epochs: int = 100,
+        class_weight: dict[Any, float] | str | None = None,
+        label_smoothing: float = 0.0,
+        early_stopping: bool = False,
+        scoring: Any = "loss",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        callbacks: Any = None,
+        device: str | torch.device = "auto",
+        dtype: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.hidden_units = hidden_units
+        self.activation = activation
+        self.dropout = dropout
+        self.optimizer = optimizer
+        self.lr = lr
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.lr_schedule = lr_schedule
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+        self.early_stopping = early_stopping
+        self.scoring = scoring
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    @with_callbacks
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+    ) -> TorchBlobClassifier:
+        """Train a network on the data.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, CSR matrix or tensor of shape (n_samples, n_features)
+            Training data; not modified. Numbers, all finite.
+        y : array-like or tensor of shape (n_samples,)
+            Class labels: strings, ints, bools.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss, >= 0; None is 1 for each.
+        X_val : like `X`, of shape (n_val, n_features), default=None
+            Validation data, evaluated after each epoch and watched by early stopping.
+        y_val : like `y`, of shape (n_val,), default=None
+            Their labels.
+
+        Returns
+        -------
+        self : TorchBlobClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not as described, or the loss turns
+            infinite or NaN. A model fitted before stays as it was.
+        """
+        self._check_parameters()
+        with _unchanged_on_error(self):
+            last = self.net_ if self.warm_start and hasattr(self, "net_") else None
+            table = check_table(self, X, y, sample_weight, reset=last is None)
+            self.classes_ = self._check_classes(table, last)
+            net = make_net(self, table.X, last)
+            epochs_before = len(net.history)
+            weighted = sample_weight is not None
+            task = make_task(self, net, table, (X_val, y_val), weighted=weighted)
+            with epoch_tasks(self, net, X, y, sample_weight) as tasks:
+                self._train(net, replace(task, watcher=tasks))
+        self._warn_if_unfinished(self.loss_curve_[epochs_before:])
+        return self
+
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> TorchBlobClassifier:
+        """Train for one epoch on the data, from where the last training ended.
+
+        The optimizer goes on with its state. `early_stopping` and `lr_schedule`, which
+        need to know the end, are without effect.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, CSR matrix or tensor of shape (n_samples, n_features)
+            A part of the data.
+        y : array-like or tensor of shape (n_samples,)
+            Their labels; not all classes need occur.
+        classes : array-like of shape (n_classes,), default=None
+            All classes that will ever come; needed in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss, >= 0; None is 1 for each.
+
+        Returns
+        -------
+        self : TorchBlobClassifier
+            The classifier, trained further.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`fit`; also for labels that are not in `classes`, and for
+            `class_weight="balanced"`, since a part does not show the whole.
+        """
+        self._check_parameters()
+        name = type(self).__name__
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"{name}.partial_fit does not support class_weight='balanced', which "
+                "needs all data at once. Pass a dict of weights, for example from "
+                "sklearn.utils.compute_class_weight."
+            )
+        with _unchanged_on_error(self):
+            last = getattr(self, "net_", None)
+            if last is None and classes is None:
+                raise ValueError(
+                    f"{name}: classes must be passed on the first call to partial_fit: "
+                    "all labels that will ever come, for example np.unique(y_all)."
+                )
+            known = unique_labels(classes if last is None else self.classes_)
+            given = known if classes is None else unique_labels(classes)
+            if not np.array_equal(given, known):
+                raise ValueError(
+                    f"{name}: `classes={given.tolist()}` is not the same as on last "
+                    f"call to partial_fit, was: {known.tolist()}."
+                )
+            table = check_table(self, X, y, sample_weight, reset=last is None)
+            self.classes_ = known
+            net = make_net(self, table.X, last, keep_optimizer=True)
+            self._train(net, make_pass(self, net, table))
+        return self
+
+    def decision_function(self, X: Any) -> Any:
+        """Return the logits, the network's output before softmax.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, CSR matrix or tensor of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        logits : array of shape (n_samples, n_classes), or (n_samples,) for two classes
+            Of each class; for two classes that of the second less that of the first.
+        """
+        logits = self._logits(X)
+        if len(self.classes_) == 2:
+            logits = logits[:, 1] - logits[:, 0]
+        return _like(X, logits)
+
+    def predict(self, X: Any) -> Any:
+        """Return the class with the largest probability; ties go to the first.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, CSR matrix or tensor of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        labels : array of shape (n_samples,)
+            Entries of :attr:`classes_`.
+        """
+        codes = self._logits(X).argmax(1)
+        if _is_dispatched(X) and self.classes_.dtype.kind in "biu":
+            return torch.from_numpy(self.classes_).to(X.device)[codes.to(X.device)]
+        return self.classes_[codes.cpu().numpy()]
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, CSR matrix or tensor of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        probabilities : array of shape (n_samples, n_classes)
+            In the order of :attr:`classes_`; rows sum to 1.
+        """
+        return _like(X, self._logits(X).softmax(1))
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, CSR matrix or tensor of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        log_probabilities : array of shape (n_samples, n_classes)
+            In the order of :attr:`classes_`; finite where the probability rounds to 0.
+        """
+        return _like(X, self._logits(X).log_softmax(1))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy on data and labels.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, CSR matrix or tensor of shape (n_samples, n_features)
+            Data.
+        y : array-like or tensor of shape (n_samples,)
+            True labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        accuracy : float
+            Share of the rows (of their weight) that are classified right.
+        """
+        if isinstance(y, torch.Tensor) and not _is_dispatched(y):
+            y = y.detach().cpu().numpy()
+        return float(super().score(X, y, sample_weight))
+
+    @property
+    def module_(self) -> BlobModel:
+        """The network."""
+        return self.net_.module_
+
+    @property
+    def device_(self) -> torch.device:
+        """Where the network is."""
+        return next(self.module_.parameters()).device
+
+    @property
+    def history_(self) -> History:
+        """A row an epoch."""
+        return self.net_.history
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """The training loss of each epoch."""
+        return [row["train_loss"] for row in self.net_.history]
+
+    @property
+    def n_iter_(self) -> int:
+        """Number of epochs trained."""
+        return len(self.net_.history)
+
+    def _check_parameters(self) -> None:
+        """Check the parameters, which stay as they were given."""
+        self._validate_params()  # types, from `_parameter_constraints`
+        check_values(self.get_params(deep=False), type(self).__name__)
+
+    def _check_classes(self, table: Table, last: BlobNet | None) -> np.ndarray:
+        """Return the classes of the labels, which must be those of `last` if given."""
+        name = type(self).__name__
+        classes = np.unique(table.y)
+        if len(classes) < 2:
+            raise ValueError(
+                f"{name} needs at least two classes. Got one class, "
+                f"{classes.tolist()[0]!r}, in {len(table.y)} rows of positive weight: "
+                "check y, or the split it came from."
+            )
+        if last is not None and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"{name}(warm_start=True) needs the classes of the last fit, "
+                f"{self.classes_.tolist()}. Got {classes.tolist()}; set "
+                "warm_start=False to start anew."
+            )
+        return classes
+
+    def _train(self, net: BlobNet, task: Task) -> None:
+        """Train `net` and make it this classifier's."""
+        try:
+            net.partial_fit(task.train.X, task.train.y, task=task)
+        except FloatingPointError as error:
+            raise ValueError(
+                f"{type(self).__name__}: {error}. Lower lr, now {self.lr}, or scale "
+                "the features, for example by a StandardScaler in a Pipeline."
+            ) from error
+        self.net_ = net
+
+    def _warn_if_unfinished(self, losses: list[float]) -> None:
+        """Warn if training used all its epochs and needed more; see the Notes."""
+        window = self.n_iter_no_change
+        if len(losses) == self.max_epochs and _is_still_falling(
+            losses, window, self.tol
+        ):
+            warnings.warn(
+                f"{type(self).__name__}: the training loss was still falling at "
+                f"max_epochs={self.max_epochs}: {losses[-1]:.4g}, and {window} epochs "
+                f"before {losses[-1 - window]:.4g}. Raise max_epochs or lr, or scale "
+                "the features, for example by a StandardScaler.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _logits(self, X: Any) -> torch.Tensor:
+        """Return the logits of data to predict on, (n_samples, n_classes)."""
+        check_is_fitted(self)
+        features = to_features(
+            check_features(self, X, reset=False), self.net_.dtype, self
+        )
+        return self.net_.forward(features, device=self.net_.device)

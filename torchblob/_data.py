@@ -1,0 +1,379 @@
+"""From what users pass to what a network trains on: features, labels, weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array, column_or_1d, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from torchblob.training import Samples
+
+
+@dataclass(frozen=True)
+class Table:
+    """Checked rows, as they came: not yet encoded, converted or moved.
+
+    Parameters
+    ----------
+    X : ndarray, CSR matrix or torch.Tensor of shape (n_samples, n_features)
+        Features.
+    y : ndarray of shape (n_samples,)
+        Class labels.
+    weights : ndarray of shape (n_samples,), float64
+        Sample weights, > 0.
+    """
+
+    X: Any
+    y: np.ndarray
+    weights: np.ndarray
+
+    def where(self, mask: np.ndarray) -> Table:
+        """Return the rows for which `mask`, bool of shape (n_samples,), is True."""
+        at = (
+            torch.from_numpy(mask).to(self.X.device)
+            if torch.is_tensor(self.X)
+            else mask
+        )
+        return Table(self.X[at], self.y[mask], self.weights[mask])
+
+
+def check_table(
+    estimator: BaseEstimator, X: Any, y: Any, sample_weight: Any, *, reset: bool
+) -> Table:
+    """Check features, labels and weights; leave out the rows of weight 0.
+
+    Raises
+    ------
+    ValueError
+        If one of them is unfit, except for features that are not finite, which
+        :func:`to_features` finds.
+    """
+    X = check_features(estimator, X, reset=reset)
+    n_samples = X.shape[0]
+    y = check_labels(y, n_samples, estimator)
+    table = Table(X, y, check_weights(sample_weight, n_samples, estimator))
+    return table if table.weights.all() else table.where(table.weights > 0)
+
+
+def to_samples(
+    table: Table,
+    codes: np.ndarray,
+    factors: np.ndarray,
+    estimator: BaseEstimator,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Samples:
+    """Put checked rows on the device that trains on them.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples,)
+        Class index of each row.
+    factors : ndarray of shape (n_classes,)
+        What each class's rows are weighed by, beside their own weight.
+    """
+    weights = torch.from_numpy(table.weights * factors[codes])
+    return Samples(
+        to_features(table.X, dtype, estimator, device),
+        torch.from_numpy(codes).to(device),
+        weights.to(device, dtype),
+    )
+
+
+def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
+    """Check the type and shape of `X`; the values are checked by :func:`to_features`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets `n_features_in_` and `feature_names_in_` if `reset`, else is compared.
+    X : array-like, DataFrame, CSR matrix or torch.Tensor
+        Data of shape (n_samples, n_features).
+    reset : bool
+        Whether this is the data of a first fit.
+
+    Returns
+    -------
+    ndarray, CSR matrix or torch.Tensor of shape (n_samples, n_features)
+    """
+    if isinstance(X, torch.Tensor):
+        name = type(estimator).__name__
+        if X.ndim != 2 or 0 in X.shape or X.is_complex():
+            raise ValueError(
+                f"{name} needs X as a real tensor of shape (n_samples, n_features), "
+                f"at least (1, 1). Got shape {tuple(X.shape)}, {X.dtype}. "
+                "Use X.reshape(-1, 1) for a single feature."
+            )
+        return validate_data(estimator, X.detach(), reset=reset, skip_check_array=True)
+    return validate_data(
+        estimator, X, reset=reset, accept_sparse="csr", ensure_all_finite=False
+    )
+
+
+def is_float64(X: Any) -> bool:
+    """Return whether the dtype of an array, CSR matrix or tensor is float64."""
+    return bool(X.dtype in (np.float64, torch.float64))
+
+
+def to_features(
+    X: Any,
+    dtype: torch.dtype,
+    estimator: BaseEstimator,
+    device: torch.device | None = None,
+) -> Any:
+    """Return checked `X` in `dtype`: a tensor on `device`, or CSR on the host.
+
+    Without a `device` the data stay where they are. The result may share memory with
+    `X`, so it must not be written to.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite, or too large for `dtype`; names the first.
+    """
+    if isinstance(X, torch.Tensor):
+        features = values = X.to(device, dtype)
+    else:
+        numpy_dtype = np.float64 if dtype == torch.float64 else np.float32
+        with np.errstate(over="ignore"):  # what overflows is reported below
+            features = X.astype(numpy_dtype, copy=False)
+        if sparse.issparse(features):
+            values = _as_tensor(features.data)
+        else:
+            features = values = _as_tensor(features).to(device)
+    # A finite sum proves finite values in one pass and without a temporary.
+    if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
+        _raise_not_finite(features, estimator)
+    return features
+
+
+def _as_tensor(array: np.ndarray) -> torch.Tensor:
+    """Return a tensor that shares the array's memory where it can."""
+    if any(stride < 0 for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    if not array.flags.writeable:
+        array = np.asarray(_Unlocked(array))
+    return torch.from_numpy(array)
+
+
+class _Unlocked:
+    """A read-only array's memory, offered as writeable.
+
+    torch has no read-only tensors and warns of such arrays (memory maps, joblib's
+    shared arguments). Copying them could exhaust the memory; nothing here writes.
+    """
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array  # keeps the memory alive
+        address = array.__array_interface__["data"][0]
+        self.__array_interface__ = {
+            **array.__array_interface__,
+            "data": (address, False),
+        }
+
+
+def _raise_not_finite(features: Any, estimator: BaseEstimator) -> None:
+    if sparse.issparse(features):
+        features = features.tocoo()
+        at = int(np.flatnonzero(~np.isfinite(features.data))[0])
+        row, column = int(features.row[at]), int(features.col[at])
+        value = float(features.data[at])
+    else:
+        row, column = torch.nonzero(~torch.isfinite(features))[0].tolist()
+        value = float(features[row, column])
+    names = getattr(estimator, "feature_names_in_", None)
+    where = f"column {column}" if names is None else f"column {names[column]!r}"
+    what = "NaN" if np.isnan(value) else "infinity or a value too large for float32"
+    raise ValueError(
+        f"Input X contains {what}, first at row {row}, {where} (counted from 0). "
+        f"{type(estimator).__name__} needs finite numbers: drop such rows, or fill "
+        "them in, for example with sklearn.impute.SimpleImputer in a Pipeline."
+    )
+
+
+def check_labels(y: Any, n_samples: int, estimator: BaseEstimator) -> np.ndarray:
+    """Return class labels as a 1-d array of `n_samples`.
+
+    Raises
+    ------
+    ValueError
+        If `y` is None, continuous, has NaN, or another length.
+    """
+    name = type(estimator).__name__
+    if y is None:
+        raise ValueError(
+            f"{name} requires y to be passed, but the target y is None: pass the "
+            "class labels, an array of shape (n_samples,)."
+        )
+    if isinstance(y, torch.Tensor):
+        y = y.detach().cpu().numpy()
+    y = check_array(
+        column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name="y"
+    )
+    y = _without_object_dtype(y)
+    check_classification_targets(y)
+    _check_length(len(y), n_samples, "y", name)
+    return y
+
+
+def _without_object_dtype(y: np.ndarray) -> np.ndarray:
+    """Give labels of one Python type that type as dtype, as scikit-learn wants them."""
+    if y.dtype == object:
+        for python_type, dtype in ((bool, bool), (Integral, np.int64), (str, str)):
+            if all(isinstance(label, python_type) for label in y):
+                return y.astype(dtype)
+    return y
+
+
+def _check_length(length: int, n_samples: int, what: str, name: str) -> None:
+    if length != n_samples:
+        raise ValueError(
+            f"{name} needs one entry of {what} for each row of X. Found input "
+            f"variables with inconsistent numbers of samples: {n_samples} rows of X, "
+            f"{length} entries of {what}."
+        )
+
+
+def unique_labels(y: Any) -> np.ndarray:
+    """Return the sorted distinct labels of an array-like or tensor."""
+    y = y.cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+    return np.unique(_without_object_dtype(y))
+
+
+def encode_labels(y: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
+    """Return the index in `classes` of each label.
+
+    Raises
+    ------
+    ValueError
+        If a label is none of `classes`; `what` says where they came from.
+    """
+    if (y.dtype.kind == "U") != (classes.dtype.kind == "U"):
+        unknown = y  # numpy does not compare strings with numbers
+    else:
+        codes = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+        unknown = y[classes[codes] != y]
+    if len(unknown):
+        raise ValueError(
+            f"{what} has classes that the classifier was not fitted on: "
+            f"{np.unique(unknown).tolist()}. It knows {classes.tolist()}; leave those "
+            "rows out, or fit with all classes present."
+        )
+    return codes
+
+
+def check_weights(
+    sample_weight: Any, n_samples: int, estimator: BaseEstimator
+) -> np.ndarray:
+    """Return sample weights, float64 of shape (n_samples,); None stands for ones.
+
+    Raises
+    ------
+    ValueError
+        If they are not 1-d, of another length, not finite, negative or all zero.
+    """
+    name = type(estimator).__name__
+    if sample_weight is None:
+        return np.ones(n_samples)
+    if isinstance(sample_weight, torch.Tensor):
+        sample_weight = sample_weight.detach().cpu().numpy()
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_samples, sample_weight)
+    weights = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weights.ndim != 1:
+        raise ValueError(
+            f"{name}: sample weights must be 1D array or scalar, got an array of shape "
+            f"{weights.shape}."
+        )
+    _check_length(len(weights), n_samples, "sample_weight", name)
+    if (weights < 0).any():
+        at = int(np.argmax(weights < 0))
+        raise ValueError(
+            f"{name}: negative values in data passed to `sample_weight`, first "
+            f"{weights[at]} at row {at}; weights must be >= 0, 0 to leave a row out."
+        )
+    if not weights.any():
+        raise ValueError(
+            f"{name}: sample weights are all zero, so no row is left to learn from. "
+            "Give at least one row of each of two classes a positive weight."
+        )
+    return weights
+
+
+def class_factors(
+    class_weight: dict[Any, float] | str | None,
+    codes: np.ndarray,
+    classes: np.ndarray,
+    weights: np.ndarray,
+    estimator: BaseEstimator,
+) -> np.ndarray:
+    """Return the factor, (n_classes,), by which each class's rows are weighed.
+
+    "balanced" is n / (n_classes * n_k), where n and n_k count rows by their weight, so
+    that a weight of 2 equals a repeated row (King and Zeng, Logistic Regression in
+    Rare Events Data, Political Analysis, 2001, 9(2), 137-163).
+
+    Raises
+    ------
+    ValueError
+        If a factor is negative or not finite, or no row keeps a positive weight.
+    """
+    if class_weight is None:
+        return np.ones(len(classes))
+    counts = np.bincount(codes, weights=weights, minlength=len(classes))
+    if class_weight == "balanced":
+        return counts.sum() / (len(classes) * counts)
+    factors = compute_class_weight(class_weight, classes=classes, y=classes[codes])
+    name = type(estimator).__name__
+    if (factors < 0).any() or not np.isfinite(factors).all() or not factors @ counts:
+        raise ValueError(
+            f"The 'class_weight' parameter of {name} must give finite weights >= 0, "
+            f"one of them positive. Got {class_weight!r} instead."
+        )
+    return factors
+
+
+def validation_rows(
+    codes: np.ndarray, fraction: float, seed: int, estimator: BaseEstimator
+) -> np.ndarray:
+    """Choose rows for validation, each class in proportion.
+
+    Unlike StratifiedShuffleSplit it takes classes of any size: every class keeps at
+    least one row to train on, and the rest is drawn at even spacing from the rows
+    sorted by class, after a shuffle.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), bool
+        True for a validation row.
+
+    Raises
+    ------
+    ValueError
+        If no class has two rows.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(codes))
+    by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    is_first = np.diff(codes[by_class], prepend=-1) != 0
+    candidates = by_class[~is_first]
+    if not len(candidates):
+        raise ValueError(
+            f"{type(estimator).__name__}: early_stopping=True needs a class with at "
+            f"least 2 rows to hold out validation rows; the data have {len(codes)} "
+            "rows, one a class. Pass X_val and y_val, or early_stopping=False."
+        )
+    n_valid = min(max(1, round(fraction * len(codes))), len(candidates))
+    chosen = (np.arange(n_valid) + 0.5) * len(candidates) / n_valid
+    is_valid = np.zeros(len(codes), dtype=bool)
+    is_valid[candidates[chosen.astype(int)]] = True
+    return is_valid

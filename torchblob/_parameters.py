@@ -1,0 +1,116 @@
+"""What each parameter of the estimators may be.
+
+scikit-learn's `_parameter_constraints` holds the types; a range or a set of names is
+checked here, in the same words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import torch
+
+from torchblob.nn import ACTIVATIONS
+from torchblob.training import SCHEDULES
+
+OPTIMIZERS = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+TYPES: dict[str, list[Any]] = {
+    "hidden_units": [Integral, "array-like"],
+    "activation": [str],
+    "dropout": [Real],
+    "optimizer": [str, callable],
+    "lr": [Real],
+    "momentum": [Real],
+    "weight_decay": [Real],
+    "lr_schedule": [str, None],
+    "batch_size": [Integral, None],
+    "max_epochs": [Integral],
+    "class_weight": [dict, str, None],
+    "label_smoothing": [Real],
+    "early_stopping": ["boolean"],
+    "scoring": [str, callable, None],
+    "validation_fraction": [Real],
+    "n_iter_no_change": [Integral],
+    "tol": [Real],
+    "warm_start": ["boolean"],
+    "callbacks": ["array-like", None],
+    "device": [str, torch.device],
+    "dtype": [str],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+"""Parameter -> the types it may have, in the form of `_parameter_constraints`."""
+
+
+class Rule(NamedTuple):
+    """What a value must satisfy beyond its type, and how an error says it."""
+
+    is_met: Callable[[Any], bool]
+    needed: str
+
+
+def _is_widths(value: Any) -> bool:
+    values = [value] if isinstance(value, Integral) else value
+    return all(isinstance(v, Integral) and int(v) > 0 for v in values)
+
+
+def _one_of(names: Iterable[str]) -> Rule:
+    names = sorted(names)
+    listed = ", ".join(map(repr, names))
+    # None and callables have passed the check of the type.
+    return Rule(lambda v: not isinstance(v, str) or v in names, f"one of {listed}")
+
+
+_POSITIVE_INT = Rule(lambda v: v >= 1, "an int in the range [1, inf)")
+_NON_NEGATIVE = Rule(
+    lambda v: v >= 0 and math.isfinite(v), "a float in the range [0.0, inf)"
+)
+_BELOW_ONE = Rule(lambda v: 0 <= v < 1, "a float in the range [0.0, 1.0)")
+
+RULES: dict[str, Rule] = {
+    "hidden_units": Rule(
+        _is_widths, "an int in the range [1, inf) or a sequence of such ints"
+    ),
+    "activation": _one_of(ACTIVATIONS),
+    "dropout": _BELOW_ONE,
+    "optimizer": _one_of(OPTIMIZERS),
+    "lr": Rule(lambda v: 0 < v < math.inf, "a float in the range (0.0, inf)"),
+    "momentum": _BELOW_ONE,
+    "weight_decay": _NON_NEGATIVE,
+    "lr_schedule": _one_of(SCHEDULES),
+    "batch_size": Rule(lambda v: v is None or v >= 1, "None or an int >= 1"),
+    "max_epochs": _POSITIVE_INT,
+    "class_weight": _one_of(["balanced"]),
+    "label_smoothing": _BELOW_ONE,
+    "validation_fraction": Rule(lambda v: 0 < v < 1, "a float in the range (0.0, 1.0)"),
+    "n_iter_no_change": _POSITIVE_INT,
+    "tol": _NON_NEGATIVE,
+    "dtype": _one_of(["auto", "float32", "float64"]),
+    "verbose": Rule(lambda v: v >= 0, "an int in the range [0, inf)"),
+}
+"""Parameter -> what its value must satisfy."""
+
+
+def check_values(params: dict[str, Any], name: str) -> None:
+    """Check the values of `params`, whose types are right.
+
+    Raises
+    ------
+    ValueError
+        For the first that breaks its rule, with what is needed and what was given.
+    """
+    for param, rule in RULES.items():
+        if not rule.is_met(params[param]):
+            raise ValueError(
+                f"The {param!r} parameter of {name} must be {rule.needed}. "
+                f"Got {params[param]!r} instead."
+            )

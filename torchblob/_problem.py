@@ -1,0 +1,233 @@
+"""From an estimator's parameters and checked data to a net and its task.
+
+The one place where a parameter of the estimator becomes one of the training.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.metrics import check_scoring
+from sklearn.utils import check_random_state
+
+from torchblob._data import (
+    Table,
+    check_table,
+    class_factors,
+    encode_labels,
+    is_float64,
+    to_samples,
+    validation_rows,
+)
+from torchblob._device import resolve_device, resolve_dtype
+from torchblob._parameters import OPTIMIZERS
+from torchblob.nn import hidden_widths
+from torchblob.training import BlobNet, EarlyStopping, Samples, Task
+
+if TYPE_CHECKING:
+    from torchblob._classifier import TorchBlobClassifier
+
+
+def make_net(
+    estimator: TorchBlobClassifier,
+    X: Any,
+    last: BlobNet | None,
+    *,
+    keep_optimizer: bool = False,
+) -> BlobNet:
+    """Return a net, ready to train on data like `X`, with `estimator.classes_`.
+
+    Parameters
+    ----------
+    estimator : TorchBlobClassifier
+        Whose parameters it has.
+    X : ndarray, CSR matrix or tensor of shape (n_samples, n_features)
+        Checked data.
+    last : BlobNet or None
+        A net to go on from: its weights, history, seed and precision.
+    keep_optimizer : bool, default=False
+        Whether to take over the state of its optimizer too.
+
+    Raises
+    ------
+    ValueError
+        If the device, the precision or the optimizer can't be had, or the weights of
+        `last` have other shapes.
+    """
+    name = type(estimator).__name__
+    device = resolve_device(estimator.device, name)
+    dtype = resolve_dtype(estimator.dtype, is_float64(X), device, name)
+    optimizer = estimator.optimizer
+    optimizer_params: dict[str, Any] = {
+        "optimizer__weight_decay": estimator.weight_decay
+    }
+    if isinstance(optimizer, str):
+        if optimizer in ("sgd", "rmsprop"):
+            optimizer_params["optimizer__momentum"] = estimator.momentum
+        optimizer = OPTIMIZERS[optimizer]
+    net = BlobNet(
+        module__input_features=X.shape[1],
+        module__output_features=len(estimator.classes_),
+        module__hidden_units=hidden_widths(estimator.hidden_units),
+        module__activation=estimator.activation,
+        module__dropout=estimator.dropout,
+        optimizer=optimizer,
+        **optimizer_params,
+        lr=estimator.lr,
+        criterion__label_smoothing=estimator.label_smoothing,
+        batch_size=estimator.batch_size,
+        max_epochs=estimator.max_epochs,
+        callbacks=estimator.callbacks,
+        device=str(device),
+        dtype=dtype if last is None else last.dtype,
+        seed=_seed(estimator.random_state) if last is None else last.seed,
+        verbose=estimator.verbose,
+    ).initialize()
+    if not isinstance(net.optimizer_, torch.optim.Optimizer):
+        raise ValueError(
+            f"The 'optimizer' parameter of {name} must be a name or a callable that "
+            f"returns a torch.optim.Optimizer. It returned {net.optimizer_!r}."
+        )
+    if last is not None:
+        try:
+            net.go_on_from(last, keep_optimizer=keep_optimizer)
+        except (RuntimeError, ValueError) as error:  # from torch: it does not fit
+            raise ValueError(
+                f"{name}: training can't go on from the last fit, which had "
+                f"hidden_units={last.module__hidden_units} and the optimizer "
+                f"{type(last.optimizer_).__name__}. Got hidden_units="
+                f"{estimator.hidden_units!r} and {type(net.optimizer_).__name__}; use "
+                "fit with warm_start=False to start anew."
+            ) from error
+    return net
+
+
+def _seed(random_state: Any) -> int:
+    """Return the seed that `random_state` stands for; None draws a fresh one.
+
+    numpy's global generator, which None stands for elsewhere in scikit-learn, is
+    left alone: a fit has no effect on other code's random numbers.
+    """
+    if isinstance(random_state, Integral):
+        return int(random_state)
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def make_pass(estimator: TorchBlobClassifier, net: BlobNet, table: Table) -> Task:
+    """Return one epoch over `table`, without anything that needs to know the end."""
+    codes, factors = _encode(estimator, table)
+    return Task(_samples(estimator, net, table, codes, factors), epochs=1)
+
+
+def make_task(
+    estimator: TorchBlobClassifier,
+    net: BlobNet,
+    table: Table,
+    validation: tuple[Any, Any],
+    *,
+    weighted: bool,
+) -> Task:
+    """Return what `net` is to train on in a fit, and what decides when it ends.
+
+    Parameters
+    ----------
+    estimator : TorchBlobClassifier
+        With `classes_`.
+    net : BlobNet
+        What will be trained.
+    table : Table
+        Checked rows to train on.
+    validation : tuple
+        `X_val` and `y_val` as the user gave them, or None and None.
+    weighted : bool
+        Whether the user gave sample weights, which a scorer then gets too.
+
+    Raises
+    ------
+    ValueError
+        If labels are unknown, features not finite, or the validation data unfit.
+    """
+    codes, factors = _encode(estimator, table)
+    valid, valid_name = _check_validation_data(estimator, *validation), "Test"
+    if valid is None and estimator.early_stopping:
+        fraction = estimator.validation_fraction
+        held_out = validation_rows(codes, fraction, net.seed, estimator)
+        valid, valid_name = table.where(held_out), "Valid"
+        table, codes = table.where(~held_out), codes[~held_out]
+    else:
+        weighted = False  # validation data that the user passed have no weights
+    task = Task(
+        _samples(estimator, net, table, codes, factors),
+        epochs=estimator.max_epochs,
+        lr_schedule=estimator.lr_schedule,
+    )
+    if valid is None:
+        return task
+    codes = encode_labels(valid.y, estimator.classes_, "y_val")
+    samples = _samples(estimator, net, valid, codes, factors)
+    task = replace(task, valid=samples, valid_name=valid_name)
+    if not estimator.early_stopping:
+        return task
+    by_loss = isinstance(estimator.scoring, str) and estimator.scoring == "loss"
+    stopping = EarlyStopping(
+        estimator.n_iter_no_change, estimator.tol, greater_is_better=not by_loss
+    )
+    score = None if by_loss else _make_score(estimator, net, valid, weighted)
+    return replace(task, stopping=stopping, score=score)
+
+
+def _encode(
+    estimator: TorchBlobClassifier, table: Table
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class index of each row and the factor of each class."""
+    classes = estimator.classes_
+    codes = encode_labels(table.y, classes, "y")
+    factors = class_factors(
+        estimator.class_weight, codes, classes, table.weights, estimator
+    )
+    return codes, factors
+
+
+def _samples(
+    estimator: TorchBlobClassifier,
+    net: BlobNet,
+    table: Table,
+    codes: np.ndarray,
+    factors: np.ndarray,
+) -> Samples:
+    """Put checked rows where `net` is, in its precision."""
+    device = torch.device(net.device)
+    return to_samples(table, codes, factors, estimator, net.dtype, device)
+
+
+def _check_validation_data(
+    estimator: TorchBlobClassifier, X_val: Any, y_val: Any
+) -> Table | None:
+    if X_val is None and y_val is None:
+        return None
+    if X_val is None or y_val is None:
+        raise ValueError(
+            f"{type(estimator).__name__}.fit needs X_val and y_val together. Got only "
+            f"{'y_val' if X_val is None else 'X_val'}."
+        )
+    return check_table(estimator, X_val, y_val, None, reset=False)
+
+
+def _make_score(
+    estimator: TorchBlobClassifier, net: BlobNet, valid: Table, weighted: bool
+) -> Callable[[], float]:
+    """Return a function that scores `net` as it is, as `scoring` says."""
+    fitted = copy.copy(estimator)
+    fitted.net_ = net
+    fitted.__dict__.pop("feature_names_in_", None)  # the rows are arrays by now
+    scorer = check_scoring(fitted, estimator.scoring)
+    kwargs = {"sample_weight": valid.weights} if weighted else {}
+    return lambda: float(scorer(fitted, valid.X, valid.y, **kwargs))

@@ -1,0 +1,5 @@
+"""Networks, in terms of torch alone."""
+
+from torchblob.nn._model import ACTIVATIONS, BlobModel, hidden_widths
+
+__all__ = ["ACTIVATIONS", "BlobModel", "hidden_widths"]

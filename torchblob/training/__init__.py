@@ -1,0 +1,8 @@
+"""Training of networks on arrays that are validated already."""
+
+from torchblob.training._early_stopping import EarlyStopping
+from torchblob.training._loop import SCHEDULES, Task
+from torchblob.training._net import BlobNet
+from torchblob.training._samples import Samples
+
+__all__ = ["SCHEDULES", "BlobNet", "EarlyStopping", "Samples", "Task"]

@@ -1,0 +1,60 @@
+"""When to stop, and the weights to return to."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+class EarlyStopping:
+    """Remember the best weights seen; stop after `patience` epochs without progress.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs in a row that may pass without progress.
+    tol : float
+        An epoch is progress when it beats the best value before it by more than
+        `tol`. The best weights are those of the best value, progress or not.
+    greater_is_better : bool
+        True for a score, False for a loss.
+    """
+
+    def __init__(self, patience: int, tol: float, *, greater_is_better: bool) -> None:
+        self.patience = patience
+        self.tol = tol
+        self.sign = 1.0 if greater_is_better else -1.0
+        self.best = -math.inf
+        self.epochs_without_progress = 0
+        self.best_weights: dict[str, torch.Tensor] | None = None
+
+    def update(self, value: float, module: nn.Module) -> bool:
+        """Take an epoch's value, and `module`'s weights if it is the best so far.
+
+        Returns
+        -------
+        bool
+            Whether this epoch is the best so far.
+        """
+        gain = self.sign * value - self.best
+        self.epochs_without_progress = (
+            0 if gain > self.tol else self.epochs_without_progress + 1
+        )
+        if gain > 0:
+            self.best = self.sign * value
+            self.best_weights = {
+                name: weight.clone() for name, weight in module.state_dict().items()
+            }
+        return gain > 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether training should stop."""
+        return self.epochs_without_progress >= self.patience
+
+    def restore(self, module: nn.Module) -> None:
+        """Give `module` the best weights back."""
+        if self.best_weights is not None:
+            module.load_state_dict(self.best_weights)

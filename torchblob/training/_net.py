@@ -1,0 +1,172 @@
+"""The skorch net around the training loop."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from skorch import NeuralNetClassifier
+from skorch.dataset import Dataset
+from skorch.history import History
+from torch import nn
+
+from torchblob.nn import BlobModel
+from torchblob.training._loop import Task, train
+from torchblob.training._samples import Samples, blocks, dense_rows
+
+
+class StopTraining(KeyboardInterrupt):
+    """A callback asked to stop, which skorch's callbacks do by KeyboardInterrupt."""
+
+
+class BlobNet(NeuralNetClassifier):
+    """skorch net whose loop walks tensors that lie on the device already.
+
+    skorch brings what surrounds the loop: initialization of the module and the
+    optimizer, callbacks, history, pickling across devices. Its classes are the
+    indices 0 to n_classes - 1.
+
+    Parameters
+    ----------
+    module : type, default=BlobModel
+        The module, with parameters as `module__input_features` and so on.
+    seed : int, default=0
+        Determines the initial weights, and with the number of the epoch its shuffle
+        and dropout.
+    dtype : torch.dtype, default=torch.float32
+        Of the weights and the computation.
+    batch_size : int, default=None
+        Rows a step; None for all of them.
+    **kwargs
+        Parameters of :class:`skorch.NeuralNetClassifier`.
+    """
+
+    def __init__(
+        self,
+        module: Any = BlobModel,
+        *,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        batch_size: int | None = None,
+        criterion: Any = nn.CrossEntropyLoss,
+        train_split: Any = None,
+        use_caching: bool = False,
+        verbose: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            module,
+            criterion=criterion,
+            batch_size=batch_size,
+            train_split=train_split,
+            use_caching=use_caching,
+            verbose=verbose,
+            **kwargs,
+        )
+        self.seed = seed
+        self.dtype = dtype
+
+    def get_default_callbacks(self) -> list[tuple[str, Any]]:
+        """Return none: the loop itself records the losses and prints them."""
+        return []
+
+    def initialize_module(self) -> BlobNet:
+        """Make the module with weights that depend on `seed` alone."""
+        generator = torch.Generator().manual_seed(self.seed)
+        params = self.get_params_for("module")
+        self.module_ = self.module(**params, generator=generator).to(self.dtype)
+        self.module_.eval()
+        return self
+
+    def go_on_from(self, other: BlobNet, *, keep_optimizer: bool) -> None:
+        """Take over another net's weights and history; it stays as it is.
+
+        Parameters
+        ----------
+        other : BlobNet
+            A net with a module of the same shape.
+        keep_optimizer : bool
+            Whether to take over the state of its optimizer too.
+        """
+        self.module_.load_state_dict(other.module_.state_dict())
+        if keep_optimizer:
+            self.optimizer_.load_state_dict(other.optimizer_.state_dict())
+        self.history_: History = History(other.history_)
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call the callbacks; tell one that asks to stop from a user's Ctrl-C."""
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt as stop:
+            raise StopTraining from stop
+
+    def callback_datasets(self, task: Task) -> dict[str, Dataset | None]:
+        """Return the data in the form that skorch's callbacks take at each epoch."""
+        if not self.callbacks_:
+            return {"dataset_train": None, "dataset_valid": None}
+        valid = task.valid
+        return {
+            "dataset_train": Dataset(task.train.X, task.train.y),
+            "dataset_valid": None if valid is None else Dataset(valid.X, valid.y),
+        }
+
+    def fit_loop(
+        self,
+        X: Any,
+        y: Any = None,
+        epochs: int | None = None,
+        *,
+        task: Task | None = None,
+        **fit_params: Any,
+    ) -> BlobNet:
+        """Train on `task`, or on `X` and the class indices `y` with weights of one."""
+        if task is None:
+            X = torch.as_tensor(X, dtype=self.dtype, device=self.device)
+            y = torch.as_tensor(y, dtype=torch.int64, device=self.device)
+            samples = Samples(X, y, X.new_ones(len(y)))
+            task = Task(samples, self.max_epochs if epochs is None else epochs)
+        try:
+            train(self, task)
+        except StopTraining:
+            pass
+        except KeyboardInterrupt:
+            warnings.warn(
+                "Training was interrupted; the model is fitted as far as it came.",
+                stacklevel=2,
+            )
+        if self.history and "train_loss" not in self.history[-1]:
+            self.history.pop()  # an epoch that was not finished
+        return self
+
+    def check_data(self, X: Any, y: Any) -> None:
+        """Trust the data: the estimator has validated them."""
+
+    def forward_iter(
+        self, X: Any, training: bool = False, device: Any = "cpu"
+    ) -> Iterator[torch.Tensor]:
+        """Yield the logits of `X` block by block, each (rows, n_classes), on `device`.
+
+        Parameters
+        ----------
+        X : tensor, ndarray or CSR matrix of shape (n_samples, n_features)
+            Other types go to skorch's own method.
+        training : bool, default=False
+            Only False is of use here: whether dropout is applied.
+        device : str or torch.device, default="cpu"
+            Where the logits are put.
+        """
+        if isinstance(X, np.ndarray):
+            X = torch.as_tensor(X)
+        if training or not (isinstance(X, torch.Tensor) or sparse.issparse(X)):
+            yield from super().forward_iter(X, training=training, device=device)
+            return
+        home = torch.device(self.device)
+        self.module_.eval()
+        with torch.no_grad():
+            for block in blocks(slice(0, X.shape[0])):
+                rows = dense_rows(X, block, home).to(self.dtype)
+                yield self.module_(rows).to(device)
