@@ -1,0 +1,433 @@
+"""What the classifier learns and says, how it ends, and that it can be repeated."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits, make_moons
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.metrics import log_loss
+from skorch.callbacks import Callback
+from torch import nn
+
+from torchblob import BlobModel, TorchBlobClassifier
+
+TUTORIAL = """\
+Epoch: 0 | Loss: 1.0432, Acc: 65.50% | Test loss: 0.5786, Test acc: 95.50%
+Epoch: 10 | Loss: 0.1440, Acc: 99.12% | Test loss: 0.1304, Test acc: 99.00%
+Epoch: 20 | Loss: 0.0806, Acc: 99.12% | Test loss: 0.0722, Test acc: 99.50%
+Epoch: 30 | Loss: 0.0592, Acc: 99.12% | Test loss: 0.0513, Test acc: 99.50%
+Epoch: 40 | Loss: 0.0489, Acc: 99.00% | Test loss: 0.0410, Test acc: 99.50%
+Epoch: 50 | Loss: 0.0429, Acc: 99.00% | Test loss: 0.0349, Test acc: 99.50%
+Epoch: 60 | Loss: 0.0391, Acc: 99.00% | Test loss: 0.0308, Test acc: 99.50%
+Epoch: 70 | Loss: 0.0364, Acc: 99.00% | Test loss: 0.0280, Test acc: 99.50%
+Epoch: 80 | Loss: 0.0345, Acc: 99.00% | Test loss: 0.0259, Test acc: 99.50%
+Epoch: 90 | Loss: 0.0330, Acc: 99.12% | Test loss: 0.0242, Test acc: 99.50%
+"""
+
+
+def fit(X, y, sample_weight=None, X_val=None, y_val=None, **params):
+    clf = TorchBlobClassifier(**{"device": "cpu", "random_state": 0} | params)
+    return clf.fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+
+
+def weights(clf):
+    return torch.cat([p.detach().flatten() for p in clf.module_.parameters()])
+
+
+def test_the_tutorial_is_printed_to_the_digit(blobs, capsys):
+    X_train, X_test, y_train, y_test = blobs
+    clf = TorchBlobClassifier(
+        activation="identity", random_state=42, verbose=10, device="cpu"
+    )
+    clf.fit(X_train, y_train, X_val=X_test, y_val=y_test)
+    assert capsys.readouterr().out == TUTORIAL
+    expected = [4.3377, 10.3539, -14.8948, -9.7642]
+    np.testing.assert_allclose(
+        clf.decision_function(X_test)[0], expected, rtol=0, atol=2e-4
+    )
+
+
+def test_untrained_logits_are_those_of_the_tutorial(blobs):
+    _, X_test, _, _ = blobs
+    generator = torch.Generator().manual_seed(42)
+    model = BlobModel(2, 4, activation="identity", generator=generator)
+    expected = torch.tensor([-1.2549, -0.8112, -1.4795, -0.5696])
+    torch.testing.assert_close(model(X_test)[0], expected, rtol=0, atol=2e-4)
+
+
+def plain_loop(X, y, params, make_optimizer, epochs=30):
+    """Train a module that is seeded globally by autograd, as in the tutorial."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BlobModel(X.shape[1], int(y.max()) + 1, **params).to(X.dtype)
+    optimizer = make_optimizer(model.parameters())
+    loss_fn = nn.CrossEntropyLoss()
+    for _ in range(epochs):
+        loss = loss_fn(model(X), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize(
+    ("params", "make_optimizer"),
+    [
+        ({"momentum": 0.9}, lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)),
+        (
+            {"optimizer": "adam", "weight_decay": 0.01},
+            lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.01),
+        ),
+        (
+            {"optimizer": "adamw", "weight_decay": 0.1},
+            lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.1),
+        ),
+        (
+            {"optimizer": "rmsprop", "lr": 0.01, "momentum": 0.5},
+            lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.5),
+        ),
+        (
+            {"optimizer": lambda p, lr, weight_decay: torch.optim.Adagrad(p, lr=lr)},
+            lambda p: torch.optim.Adagrad(p, lr=0.1),
+        ),
+    ],
+    ids=["sgd", "adam", "adamw", "rmsprop", "callable"],
+)
+def test_a_fit_is_the_plain_loop(small, params, make_optimizer):
+    X, y = small
+    clf = fit(X, y, max_epochs=30, tol=1, **params)
+    expected = plain_loop(
+        torch.from_numpy(X), torch.from_numpy(y), {}, make_optimizer, epochs=30
+    )
+    torch.testing.assert_close(weights(clf), expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "logistic", "leaky_relu", "elu"])
+@pytest.mark.parametrize("hidden_units", [(), (5,), (6, 5, 4)])
+def test_a_fit_of_any_shape_is_the_plain_loop(small, activation, hidden_units):
+    X, y = small
+    shape = {"activation": activation, "hidden_units": hidden_units}
+    clf = fit(X, y, max_epochs=5, **shape)
+    expected = plain_loop(
+        torch.from_numpy(X),
+        torch.from_numpy(y),
+        shape,
+        lambda p: torch.optim.SGD(p, lr=0.1),
+        epochs=5,
+    )
+    torch.testing.assert_close(weights(clf), expected, rtol=1e-9, atol=1e-10)
+
+
+def test_an_optimizer_that_calls_its_closure_repeatedly_works(small):
+    def lbfgs(params, lr, weight_decay):
+        return torch.optim.LBFGS(params, lr=lr)
+
+    clf = fit(*small, optimizer=lbfgs, lr=1.0, max_epochs=5)
+    assert clf.score(*small) == 1.0
+    assert clf.loss_curve_[0] > 1 > 0.01 > clf.loss_curve_[-1]
+
+
+def test_label_smoothing_keeps_probabilities_off_the_ends(small):
+    plain = fit(*small, optimizer="adam", lr=0.05)
+    smooth = fit(*small, optimizer="adam", lr=0.05, label_smoothing=0.3)
+    assert plain.predict_proba(small[0]).max() > 0.99
+    # The optimum for a row is 1 - 0.3 + 0.3/3 = 0.8 on its class.
+    assert abs(smooth.predict_proba(small[0]).max(1).mean() - 0.8) < 0.03
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_a_schedule_anneals_the_rate_over_all_steps_and_restores_it(small, schedule):
+    seen = []
+
+    class Recorder(torch.optim.SGD):
+        def step(self, closure=None):
+            seen.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    def optimizer(params, lr, weight_decay):
+        return Recorder(params, lr=lr)
+
+    clf = fit(
+        *small, optimizer=optimizer, lr_schedule=schedule, batch_size=40, max_epochs=5
+    )
+    progress = np.arange(15) / 15
+    factors = {"linear": 1 - progress, "cosine": (1 + np.cos(np.pi * progress)) / 2}
+    np.testing.assert_allclose(seen, 0.1 * factors[schedule])
+    assert clf.net_.optimizer_.param_groups[0]["lr"] == 0.1
+
+
+def test_binary_decision_is_one_dimensional_and_agrees_with_the_rest():
+    X, y = make_moons(200, noise=0.1, random_state=0)
+    clf = fit(X, y, lr=0.5, max_epochs=300)
+    decision, proba = clf.decision_function(X), clf.predict_proba(X)
+    assert decision.shape == (200,)
+    np.testing.assert_array_equal(clf.predict(X), (decision > 0).astype(int))
+    np.testing.assert_allclose(proba[:, 1], 1 / (1 + np.exp(-decision)), rtol=1e-9)
+
+
+def test_probabilities_are_the_softmax_of_the_decision(small):
+    X, y = small
+    clf = fit(X, y, max_epochs=10)
+    proba = clf.predict_proba(X)
+    exp = np.exp(clf.decision_function(X))
+    np.testing.assert_allclose(proba, exp / exp.sum(1, keepdims=True), rtol=1e-12)
+    np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-12)
+    np.testing.assert_allclose(clf.predict_log_proba(X), np.log(proba), atol=1e-12)
+    np.testing.assert_array_equal(clf.predict(X), clf.classes_[proba.argmax(1)])
+
+
+def test_log_probabilities_stay_finite_where_probabilities_vanish(small):
+    X, y = small
+    clf = fit(X, y, max_epochs=10)
+    far = X * 1e6
+    assert clf.predict_proba(far).min() == 0
+    assert np.isfinite(clf.predict_log_proba(far)).all()
+
+
+def test_ties_go_to_the_first_class(small):
+    X, y = small
+    clf = fit(X, y, max_epochs=10)
+    with torch.no_grad():
+        for parameter in clf.module_.parameters():
+            parameter.zero_()
+    assert set(clf.predict(X)) == {clf.classes_[0]}
+
+
+def test_history_has_a_row_an_epoch_with_the_losses_of_scikit_learn(blobs):
+    X_train, X_test, y_train, y_test = blobs
+    clf = fit(X_train, y_train, X_val=X_test, y_val=y_test, max_epochs=20, tol=1)
+    assert clf.n_iter_ == len(clf.history_) == len(clf.loss_curve_) == 20
+    row = clf.history_[-1]
+    assert row["valid_loss"] == pytest.approx(
+        log_loss(y_test, clf.predict_proba(X_test)), rel=1e-5
+    )
+    assert row["valid_acc"] == pytest.approx(clf.score(X_test, y_test))
+    assert clf.history_[:, "train_loss"] == clf.loss_curve_
+    further = fit(X_train, y_train, max_epochs=21, tol=1)
+    # The training loss of an epoch is that of the weights before its step.
+    assert further.loss_curve_[-1] == pytest.approx(
+        log_loss(y_train, clf.predict_proba(X_train)), rel=1e-5
+    )
+
+
+def test_history_weighs_loss_and_accuracy_by_the_sample_weights(small):
+    X, y = small
+    sample_weight = np.where(y == 0, 3.0, 1.0)
+    clf = fit(X, y, sample_weight, max_epochs=1, verbose=1)
+    start = fit(X, y, sample_weight, max_epochs=1, lr=1e-300)
+    proba = start.predict_proba(X)
+    expected = log_loss(y, proba, sample_weight=sample_weight)
+    assert clf.loss_curve_[0] == pytest.approx(expected, rel=1e-9)
+    right = clf.classes_[proba.argmax(1)] == y
+    accuracy = np.average(right, weights=sample_weight)
+    assert clf.history_[0]["train_acc"] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"batch_size": 16}, {"dropout": 0.5}, {"early_stopping": True}],
+    ids=["full batch", "batches", "dropout", "early stopping"],
+)
+def test_the_same_random_state_gives_the_same_weights_and_another_does_not(
+    small, params
+):
+    params = {"max_epochs": 10, **params}
+    first, again = fit(*small, **params), fit(*small, **params)
+    other = fit(*small, **params | {"random_state": 1})
+    assert torch.equal(weights(first), weights(again))
+    assert not torch.allclose(weights(first), weights(other))
+
+
+def test_random_state_none_draws_afresh_and_an_instance_is_advanced(small):
+    fits = [fit(*small, random_state=None, max_epochs=1) for _ in range(2)]
+    assert not torch.equal(weights(fits[0]), weights(fits[1]))
+    generator = np.random.RandomState(0)
+    fits = [fit(*small, random_state=generator, max_epochs=1) for _ in range(2)]
+    assert not torch.equal(weights(fits[0]), weights(fits[1]))
+    again = fit(*small, random_state=np.random.RandomState(0), max_epochs=1)
+    assert torch.equal(weights(fits[0]), weights(again))
+
+
+def test_an_epoch_sees_each_row_once_in_an_order_of_its_own(small):
+    X, y = small
+    orders = []
+
+    class Order(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            orders.append([])
+
+        def on_batch_begin(self, net, batch, training, **kwargs):
+            orders[-1].extend(batch[0][:, 0].tolist())
+
+    fit(X, y, batch_size=50, max_epochs=3, callbacks=[Order()])
+    for order in orders:
+        assert sorted(order) == sorted(X[:, 0].tolist())
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_early_stopping_returns_to_the_weights_of_the_best_epoch():
+    X, y = load_digits(return_X_y=True)
+    X = X / 16
+    clf = fit(
+        X[:300],
+        y[:300],
+        X_val=X[300:600],
+        y_val=y[300:600],
+        hidden_units=64,
+        optimizer="adam",
+        lr=0.03,
+        max_epochs=200,
+        early_stopping=True,
+        n_iter_no_change=5,
+    )
+    losses = clf.history_[:, "valid_loss"]
+    assert clf.n_iter_ < 200
+    assert np.argmin(losses) < len(losses) - 1
+    now = log_loss(y[300:600], clf.predict_proba(X[300:600]))
+    assert now == pytest.approx(min(losses), rel=1e-5)
+    assert clf.history_[int(np.argmin(losses))]["valid_loss_best"]
+    # No epoch of the last five improved on the best before it by more than tol.
+    assert min(losses[:-5]) - min(losses[-5:]) <= 1e-4
+
+
+@pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss", None])
+def test_early_stopping_watches_a_scorer_on_the_rows_held_out(scoring):
+    X, y = load_digits(return_X_y=True)
+    clf = fit(
+        X / 16,
+        y,
+        optimizer="adam",
+        lr=0.03,
+        hidden_units=32,
+        early_stopping=True,
+        scoring=scoring,
+        n_iter_no_change=3,
+    )
+    scores = clf.history_[:, "valid_score"]
+    assert clf.n_iter_ < 100
+    assert [r["valid_score_best"] for r in clf.history_] == [
+        score > max(scores[:i], default=-np.inf) for i, score in enumerate(scores)
+    ]
+    same = "valid_loss" if scoring == "neg_log_loss" else "valid_acc"
+    sign = -1 if scoring == "neg_log_loss" else 1
+    np.testing.assert_allclose(sign * np.array(clf.history_[:, same]), scores, 1e-5)
+
+
+def test_early_stopping_copes_with_classes_of_one_and_two_rows(small):
+    X, y = small
+    y = np.where(np.arange(120) == 7, 9, np.where(np.arange(120) < 2, 8, y))
+    clf = fit(X, y, early_stopping=True, max_epochs=10)
+    assert clf.classes_.tolist() == [0, 1, 2, 8, 9]
+    assert "valid_loss" in clf.history_[-1]
+
+
+def test_a_training_that_is_cut_short_gives_a_convergence_warning(blobs):
+    X_train, _, y_train, _ = blobs
+    with pytest.warns(ConvergenceWarning, match=r"max_epochs=20.*Raise max_epochs"):
+        fit(X_train, y_train, max_epochs=20)
+
+
+@pytest.mark.parametrize("activation", ["identity", "relu"])
+def test_the_tutorials_run_gives_no_warning(blobs, activation):
+    X_train, _, y_train, _ = blobs
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf = fit(X_train, y_train, activation=activation, random_state=42)
+    # Its loss still falls by more than tol an epoch, but far slower than it did.
+    assert clf.loss_curve_[-2] - clf.loss_curve_[-1] > 1e-4
+
+
+def test_prediction_before_fit_is_a_not_fitted_error(small):
+    for method in ("predict", "predict_proba", "decision_function"):
+        with pytest.raises(NotFittedError):
+            getattr(TorchBlobClassifier(), method)(small[0])
+    assert not hasattr(TorchBlobClassifier(), "module_")
+
+
+def test_warm_start_goes_on_from_the_last_weights_and_history(small):
+    clf = fit(*small, max_epochs=10, warm_start=True)
+    first_loss = clf.loss_curve_[0]
+    module = clf.module_
+    before = weights(clf).clone()
+    clf.fit(*small)
+    assert clf.n_iter_ == 20
+    assert clf.loss_curve_[0] == first_loss
+    assert torch.equal(torch.cat([p.flatten() for p in module.parameters()]), before)
+    whole = fit(*small, max_epochs=20, tol=1)
+    torch.testing.assert_close(weights(clf), weights(whole))
+
+
+def test_partial_fit_over_the_whole_data_is_fit(small):
+    X, y = small
+    params = {"optimizer": "adam", "lr": 0.01, "batch_size": 32, "dropout": 0.1}
+    clf = TorchBlobClassifier(device="cpu", random_state=0, **params)
+    for _ in range(5):
+        clf.partial_fit(X, y, classes=[0, 1, 2])
+    assert torch.equal(weights(clf), weights(fit(X, y, max_epochs=5, **params)))
+    assert clf.n_iter_ == 5
+
+
+def test_partial_fit_learns_classes_that_come_later(small):
+    X, y = small
+    order = np.argsort(y, kind="stable")
+    clf = TorchBlobClassifier(device="cpu", random_state=0)
+    for _ in range(100):
+        for rows in np.array_split(order, 4):
+            clf.partial_fit(X[rows], y[rows], classes=np.array([2, 1, 0]))
+    assert clf.classes_.tolist() == [0, 1, 2]
+    assert clf.score(X, y) > 0.95
+
+
+def test_the_module_is_a_blob_model_on_the_device(small):
+    clf = fit(*small, max_epochs=10)
+    assert isinstance(clf.module_, BlobModel)
+    assert clf.device_ == torch.device("cpu")
+    logits = clf.module_(torch.from_numpy(small[0]))
+    np.testing.assert_array_equal(logits.detach(), clf.decision_function(small[0]))
+
+
+def test_predictions_in_blocks_are_those_in_one_piece(small):
+    X, y = small
+    clf = fit(X, y, max_epochs=10)
+    many = np.tile(X, (200, 1))  # 24000 rows, three blocks
+    np.testing.assert_allclose(
+        clf.predict_proba(many), np.tile(clf.predict_proba(X), (200, 1)), atol=1e-12
+    )
+
+
+def test_a_full_batch_of_many_blocks_has_the_gradient_of_one(small):
+    X, y = small
+    clf = fit(np.tile(X, (200, 1)), np.tile(y, 200), max_epochs=3)
+    torch.testing.assert_close(
+        weights(clf), weights(fit(X, y, max_epochs=3)), rtol=1e-9, atol=1e-12
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_fit_on_cuda_is_that_on_the_cpu_to_rounding(blobs):
+    X_train, X_test, y_train, _ = blobs
+    gpu = fit(X_train, y_train, device="cuda")
+    cpu = fit(X_train, y_train)
+    assert gpu.device_.type == "cuda"
+    np.testing.assert_allclose(
+        gpu.predict_proba(X_test), cpu.predict_proba(X_test), atol=1e-4
+    )
+    assert fit(X_train.cuda(), y_train.cuda(), device="auto").score(
+        X_test.cuda(), blobs[3].cuda()
+    ) == cpu.score(X_test, blobs[3])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_device_memory_is_free_after_a_fit():
+    rng = np.random.default_rng(0)
+    X, y = (
+        rng.normal(size=(100_000, 20)).astype(np.float32),
+        rng.integers(2, size=100_000),
+    )
+    fit(X[:100], y[:100], device="cuda", max_epochs=1)
+    before = torch.cuda.memory_allocated()
+    clf = fit(X, y, device="cuda", max_epochs=2)
+    assert torch.cuda.memory_allocated() - before < 1_000_000 < X.nbytes
+    assert clf.n_iter_ == 2
