@@ -240,6 +240,7 @@ def test_a_scheduler_of_skorch_sets_the_rate_of_each_epoch(small):
 @pytest.mark.parametrize(
     ("monitor", "params"),
     [
+        ("valid_loss_best", {}),
         ("valid_loss_best", {"early_stopping": True, "n_iter_no_change": 10}),
         (
             lambda net: (
@@ -248,7 +249,7 @@ def test_a_scheduler_of_skorch_sets_the_rate_of_each_epoch(small):
             {},
         ),
     ],
-    ids=["of early stopping", "callable"],
+    ids=["default", "default with early stopping", "callable"],
 )
 def test_a_checkpoint_brings_the_best_weights_back(noisy, tmp_path, monitor, params):
     checkpoint = Checkpoint(monitor=monitor, dirname=str(tmp_path), load_best=True)

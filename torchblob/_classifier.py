@@ -21,8 +21,8 @@ from torchblob._data import (
     Table,
     check_features,
     check_table,
+    plain_labels,
     to_features,
-    unique_labels,
 )
 from torchblob._parameters import TYPES, check_values
 from torchblob._problem import make_net, make_pass, make_task
@@ -60,13 +60,15 @@ def _like(X: Any, output: torch.Tensor) -> Any:
 
 @contextmanager
 def _unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
-    """Give the estimator its attributes back when the block raises."""
-    before = vars(estimator).copy()
+    """Give the estimator its fitted attributes back when the block raises."""
+    attributes = vars(estimator)
+    before = {name: attributes[name] for name in attributes if name.endswith("_")}
     try:
         yield
     except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
+        for name in [name for name in attributes if name.endswith("_")]:
+            del attributes[name]
+        attributes.update(before)
         raise
 
 
@@ -161,6 +163,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         with validation data, `verbose` or callbacks, "train_acc". Losses are means in
         nats and accuracies shares in [0, 1], both weighted as the loss is. Those of
         the training rows are taken before each step, in the course of the epoch.
+        "train_loss_best" and so on say whether an epoch's is the best of its fit.
     loss_curve_ : list of float
         The training loss of each epoch.
     n_iter_ : int
@@ -350,17 +353,19 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         with _unchanged_on_error(self):
             last = getattr(self, "net_", None)
-            if last is None and classes is None:
+            if classes is not None:
+                known = np.unique(plain_labels(classes))
+            elif last is not None:
+                known = self.classes_
+            else:
                 raise ValueError(
                     f"{name}: classes must be passed on the first call to partial_fit: "
                     "all labels that will ever come, for example np.unique(y_all)."
                 )
-            known = unique_labels(classes if last is None else self.classes_)
-            given = known if classes is None else unique_labels(classes)
-            if not np.array_equal(given, known):
+            if last is not None and not np.array_equal(known, self.classes_):
                 raise ValueError(
-                    f"{name}: `classes={given.tolist()}` is not the same as on last "
-                    f"call to partial_fit, was: {known.tolist()}."
+                    f"{name}: `classes={known.tolist()}` is not the same as on last "
+                    f"call to partial_fit, was: {self.classes_.tolist()}."
                 )
             table = check_table(self, X, y, sample_weight, reset=last is None)
             self.classes_ = known
@@ -451,8 +456,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         accuracy : float
             Share of the rows (of their weight) that are classified right.
         """
-        if isinstance(y, torch.Tensor) and not _is_dispatched(y):
-            y = y.detach().cpu().numpy()
+        if not _is_dispatched(y):
+            y = plain_labels(y)
         return float(super().score(X, y, sample_weight))
 
     @property

@@ -120,7 +120,8 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
 
 def is_float64(X: Any) -> bool:
     """Return whether the dtype of an array, CSR matrix or tensor is float64."""
-    return bool(X.dtype in (np.float64, torch.float64))
+    dtype = X.dtype if isinstance(X, torch.Tensor) else X.dtype.type
+    return dtype in (np.float64, torch.float64)
 
 
 def to_features(
@@ -242,10 +243,10 @@ def _check_length(length: int, n_samples: int, what: str, name: str) -> None:
         )
 
 
-def unique_labels(y: Any) -> np.ndarray:
-    """Return the sorted distinct labels of an array-like or tensor."""
-    y = y.cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
-    return np.unique(_without_object_dtype(y))
+def plain_labels(y: Any) -> np.ndarray:
+    """Return the labels of an array-like or tensor as an array, unchecked."""
+    y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+    return _without_object_dtype(y)
 
 
 def encode_labels(y: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:

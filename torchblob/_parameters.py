@@ -63,6 +63,12 @@ def _is_widths(value: Any) -> bool:
     return all(isinstance(v, Integral) and int(v) > 0 for v in values)
 
 
+def _is_callbacks(value: Any) -> bool:
+    """Return whether these are callbacks as skorch takes them: alone or named."""
+    callbacks = [v[-1] if isinstance(v, tuple) else v for v in value or ()]
+    return all(hasattr(callback, "on_train_begin") for callback in callbacks)
+
+
 def _one_of(names: Iterable[str]) -> Rule:
     names = sorted(names)
     listed = ", ".join(map(repr, names))
@@ -90,6 +96,9 @@ RULES: dict[str, Rule] = {
     "batch_size": Rule(lambda v: v is None or v >= 1, "None or an int >= 1"),
     "max_epochs": _POSITIVE_INT,
     "class_weight": _one_of(["balanced"]),
+    "callbacks": Rule(
+        _is_callbacks, "None or a list of callbacks of skorch, or (name, callback)"
+    ),
     "label_smoothing": _BELOW_ONE,
     "validation_fraction": Rule(lambda v: 0 < v < 1, "a float in the range (0.0, 1.0)"),
     "n_iter_no_change": _POSITIVE_INT,

@@ -6,6 +6,7 @@ The one place where a parameter of the estimator becomes one of the training.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral
@@ -81,19 +82,20 @@ def make_net(
         **optimizer_params,
         lr=estimator.lr,
         criterion__label_smoothing=estimator.label_smoothing,
-        batch_size=estimator.batch_size,
+        classes=list(range(len(estimator.classes_))),
+        batch_size=estimator.batch_size or X.shape[0],
+        iterator_valid__batch_size=sys.maxsize,  # validation rows are one batch
         max_epochs=estimator.max_epochs,
         callbacks=estimator.callbacks,
         device=str(device),
         dtype=dtype if last is None else last.dtype,
         seed=_seed(estimator.random_state) if last is None else last.seed,
         verbose=estimator.verbose,
-    ).initialize()
-    if not isinstance(net.optimizer_, torch.optim.Optimizer):
-        raise ValueError(
-            f"The 'optimizer' parameter of {name} must be a name or a callable that "
-            f"returns a torch.optim.Optimizer. It returned {net.optimizer_!r}."
-        )
+    )
+    try:
+        net.initialize()
+    except (TypeError, ValueError) as error:  # from the optimizer, or a callback
+        raise ValueError(f"{name}: {error}") from error
     if last is not None:
         try:
             net.go_on_from(last, keep_optimizer=keep_optimizer)

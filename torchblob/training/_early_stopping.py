@@ -30,14 +30,8 @@ class EarlyStopping:
         self.epochs_without_progress = 0
         self.best_weights: dict[str, torch.Tensor] | None = None
 
-    def update(self, value: float, module: nn.Module) -> bool:
-        """Take an epoch's value, and `module`'s weights if it is the best so far.
-
-        Returns
-        -------
-        bool
-            Whether this epoch is the best so far.
-        """
+    def update(self, value: float, module: nn.Module) -> None:
+        """Take an epoch's value, and `module`'s weights if it is the best so far."""
         gain = self.sign * value - self.best
         self.epochs_without_progress = (
             0 if gain > self.tol else self.epochs_without_progress + 1
@@ -47,7 +41,6 @@ class EarlyStopping:
             self.best_weights = {
                 name: weight.clone() for name, weight in module.state_dict().items()
             }
-        return gain > 0
 
     @property
     def exhausted(self) -> bool:

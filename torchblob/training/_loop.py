@@ -85,9 +85,10 @@ def train(net: BlobNet, task: Task) -> None:
         If the training loss turns infinite or NaN.
     """
     base_rates = [group["lr"] for group in net.optimizer_.param_groups]
+    best: dict[str, float] = {}
     try:
         for epoch in range(task.epochs):
-            if _run_epoch(net, task, epoch, base_rates):
+            if _run_epoch(net, task, epoch, base_rates, best):
                 break
     finally:
         if task.stopping is not None:
@@ -98,7 +99,13 @@ def train(net: BlobNet, task: Task) -> None:
         net.optimizer_.zero_grad(set_to_none=True)
 
 
-def _run_epoch(net: BlobNet, task: Task, epoch: int, base_rates: list[float]) -> bool:
+def _run_epoch(
+    net: BlobNet,
+    task: Task,
+    epoch: int,
+    base_rates: list[float],
+    best: dict[str, float],
+) -> bool:
     """Train, evaluate and record one epoch; return whether it is to be the last."""
     if task.watcher is not None:
         task.watcher.begin()
@@ -116,15 +123,30 @@ def _run_epoch(net: BlobNet, task: Task, epoch: int, base_rates: list[float]) ->
         if task.score is not None:
             row["valid_score"] = task.score()
         watched = "valid_score" if task.score is not None else "valid_loss"
-        row[f"{watched}_best"] = task.stopping.update(row[watched], net.module_)
+        task.stopping.update(row[watched], net.module_)
         stop = task.stopping.exhausted
     net.history[-1].update(row)
+    net.history[-1].update(_compare(row, best))
     if net.verbose and epoch % int(net.verbose) == 0:
         print(format_epoch(len(net.history) - 1, row, task.valid_name))
     if task.watcher is not None:
         stop |= task.watcher.end()
     net.notify("on_epoch_end", **datasets)
     return stop
+
+
+def _compare(row: dict[str, float], best: dict[str, float]) -> dict[str, bool]:
+    """Return, as "..._best", which values beat all before them; update `best`.
+
+    Callbacks of skorch watch these, such as Checkpoint "valid_loss_best".
+    """
+    is_best = {}
+    for name, sign in (("train_loss", -1), ("valid_loss", -1), ("valid_score", 1)):
+        if name in row:
+            value = sign * row[name]
+            is_best[f"{name}_best"] = value > best.get(name, -math.inf)
+            best[name] = max(value, best.get(name, -math.inf))
+    return is_best
 
 
 def format_epoch(epoch: int, row: dict[str, float], valid_name: str) -> str:
@@ -151,7 +173,7 @@ def _train_epoch(
     Both are those of the weights before each step, as the tutorial prints them.
     """
     samples = task.train
-    size = min(net.batch_size or len(samples), len(samples))
+    size = min(net.batch_size, len(samples))
     n_batches = math.ceil(len(samples) / size)
     # Accuracy costs a pass over the logits: only for those who will see it.
     with_accuracy = bool(net.verbose or net.callbacks_ or task.valid is not None)
@@ -206,11 +228,12 @@ def _train_batch(
         net.notify("on_batch_begin", batch=batch, training=True)
     # A batch whose rows all have a class of weight zero has no gradient.
     weight = samples.weight[index].sum().clamp_min(torch.finfo(net.dtype).tiny)
-    sums: list[tuple[torch.Tensor, torch.Tensor]] = []
+    calls: list[tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]] = []
 
     def closure() -> torch.Tensor:
         net.optimizer_.zero_grad()
         loss_sum = correct_sum = weight.new_zeros(())
+        outputs = []
         for block in blocks(index):
             X, y, w = samples.take(block)
             logits = _train_logits(net.module_, X, dropout_generator)
@@ -219,7 +242,9 @@ def _train_batch(
             loss_sum = loss_sum + loss.detach()
             if with_accuracy:
                 correct_sum = correct_sum + _correct(logits.detach(), y, w)
-        sums.append((loss_sum, correct_sum))
+            if net.callbacks_:
+                outputs.append(logits.detach())
+        calls.append((loss_sum, correct_sum, outputs))
         if net.callbacks_:
             net.notify(
                 "on_grad_computed",
@@ -233,11 +258,18 @@ def _train_batch(
         net.optimizer_.step(closure)
     # An optimizer may call the closure more than once (LBFGS): the first call is
     # the one at the weights the batch began with.
-    loss_sum, correct_sum = sums[0]
+    loss_sum, correct_sum, outputs = calls[0]
     if net.callbacks_:
-        net.history.record_batch("train_loss", (loss_sum / weight).item())
+        loss = loss_sum / weight
+        net.history.record_batch("train_loss", loss.item())
         net.history.record_batch("train_batch_size", len(batch[1]))
-        net.notify("on_batch_end", batch=batch, training=True, loss=loss_sum / weight)
+        net.notify(
+            "on_batch_end",
+            batch=batch,
+            training=True,
+            loss=loss,
+            y_pred=torch.cat(outputs),
+        )
     return weight, loss_sum, correct_sum
 
 
@@ -263,17 +295,26 @@ def _validate(net: BlobNet, samples: Samples) -> dict[str, float]:
     if net.callbacks_:
         net.notify("on_batch_begin", batch=batch, training=False)
     sums = samples.weight.new_zeros(3)
+    outputs = []
     with torch.no_grad():
         for block in blocks(slice(0, len(samples))):
             X, y, w = samples.take(block)
             logits = net.module_(X)
             loss = torch.dot(_cross_entropy(net, logits, y), w)
             sums += torch.stack([w.sum(), loss, _correct(logits, y, w)])
+            if net.callbacks_:
+                outputs.append(logits)
     total, loss, correct = sums.tolist()
     if net.callbacks_:
         net.history.record_batch("valid_loss", loss / total)
         net.history.record_batch("valid_batch_size", len(samples))
-        net.notify("on_batch_end", batch=batch, training=False, loss=sums[1] / sums[0])
+        net.notify(
+            "on_batch_end",
+            batch=batch,
+            training=False,
+            loss=sums[1] / sums[0],
+            y_pred=torch.cat(outputs),
+        )
     return {"valid_loss": loss / total, "valid_acc": correct / total}
 
 

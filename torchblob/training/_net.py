@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,6 @@ class BlobNet(NeuralNetClassifier):
         and dropout.
     dtype : torch.dtype, default=torch.float32
         Of the weights and the computation.
-    batch_size : int, default=None
-        Rows a step; None for all of them.
     **kwargs
         Parameters of :class:`skorch.NeuralNetClassifier`.
     """
@@ -51,7 +50,6 @@ class BlobNet(NeuralNetClassifier):
         *,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
-        batch_size: int | None = None,
         criterion: Any = nn.CrossEntropyLoss,
         train_split: Any = None,
         use_caching: bool = False,
@@ -61,7 +59,6 @@ class BlobNet(NeuralNetClassifier):
         super().__init__(
             module,
             criterion=criterion,
-            batch_size=batch_size,
             train_split=train_split,
             use_caching=use_caching,
             verbose=verbose,
@@ -82,6 +79,16 @@ class BlobNet(NeuralNetClassifier):
         self.module_.eval()
         return self
 
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> BlobNet:
+        """Make the optimizer of the module's parameters."""
+        super().initialize_optimizer(*args, **kwargs)
+        if not isinstance(self.optimizer_, torch.optim.Optimizer):
+            raise ValueError(
+                "optimizer must be a name or a callable (params, lr=, weight_decay=) "
+                f"that returns a torch.optim.Optimizer. It returned {self.optimizer_!r}"
+            )
+        return self
+
     def go_on_from(self, other: BlobNet, *, keep_optimizer: bool) -> None:
         """Take over another net's weights and history; it stays as it is.
 
@@ -94,7 +101,8 @@ class BlobNet(NeuralNetClassifier):
         """
         self.module_.load_state_dict(other.module_.state_dict())
         if keep_optimizer:
-            self.optimizer_.load_state_dict(other.optimizer_.state_dict())
+            # torch would share the buffers, such as those of momentum, with `other`.
+            self.optimizer_.load_state_dict(deepcopy(other.optimizer_.state_dict()))
         self.history_: History = History(other.history_)
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:

@@ -1,0 +1,674 @@
+"""What data and labels the classifier takes, how it weighs them, what it refuses."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from scipy import sparse
+from skorch.callbacks import Callback
+
+import torchblob.training._samples as samples_module
+from torchblob import TorchBlobClassifier
+from torchblob._device import resolve_dtype
+
+INF, NAN = float("inf"), float("nan")
+
+
+def make(**params):
+    defaults = {"device": "cpu", "random_state": 0, "max_epochs": 10}
+    return TorchBlobClassifier(**defaults | params)
+
+
+def weights(clf):
+    return torch.cat([p.detach().flatten() for p in clf.module_.parameters()])
+
+
+def assert_same_fit(clf, expected):
+    assert weights(clf).dtype == weights(expected).dtype
+    assert torch.equal(weights(clf), weights(expected))
+
+
+# Labels of three classes, in the order of their codes 0, 1 and 2.
+LABELS = {
+    "ints with gaps": lambda y: np.array([0, 2, 7])[y],
+    "int8": lambda y: y.astype(np.int8),
+    "int32": lambda y: y.astype(np.int32),
+    "uint8": lambda y: np.array([1, 128, 255], np.uint8)[y],
+    "negative": lambda y: np.array([-5, -1, 3])[y],
+    "whole floats": lambda y: np.array([-1.0, 0.0, 1.0])[y],
+    "strings": lambda y: np.array(["ant", "bee", "cat"])[y],
+    "objects": lambda y: np.array(["ant", "bee", "cat"], dtype=object)[y],
+    "objects of ints": lambda y: np.array([3, 4, 9], dtype=object)[y],
+    "list": lambda y: y.tolist(),
+    "list of strings": lambda y: [["ant", "bee", "cat"][i] for i in y],
+    "Series": lambda y: pd.Series(np.array(["ant", "bee", "cat"])[y]),
+    "Categorical": lambda y: pd.Categorical.from_codes(y, ["ant", "bee", "cat"]),
+    "nullable ints": lambda y: pd.Series(y, dtype="Int64"),
+    "polars": lambda y: pl.Series(["ant", "bee", "cat"])[y],
+    "LongTensor": torch.from_numpy,
+    "int8 tensor": lambda y: torch.from_numpy(y).to(torch.int8) - 1,
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_each_kind_are_learned_as_their_codes(small, kind):
+    X, codes = small
+    y = LABELS[kind](codes)
+    clf, expected = make().fit(X, y), make().fit(X, codes)
+    assert_same_fit(clf, expected)
+    values = np.asarray(y)
+    assert clf.classes_.tolist() == sorted(set(values.tolist()))
+    predicted = clf.predict(X)
+    assert predicted.dtype == clf.classes_.dtype
+    np.testing.assert_array_equal(predicted, clf.classes_[expected.predict(X)])
+    assert clf.score(X, y) == expected.score(X, codes)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_bools_are_two_classes(small, kind):
+    X, codes = small
+    clf = make().fit(X, kind((codes == 1).tolist()))
+    assert clf.classes_.tolist() == [False, True]
+    assert_same_fit(clf, make().fit(X, (codes == 1).astype(int)))
+    assert clf.predict(X).dtype == bool
+
+
+def test_four_labels_with_gaps_give_four_columns(blobs):
+    X_train, X_test, y_train, _ = blobs
+    clf = make().fit(X_train, torch.tensor([0, 2, 5, 7])[y_train])
+    assert clf.predict_proba(X_test).shape == (200, 4)
+    assert clf.module_.linear_layer_stack[-1].out_features == 4
+    assert set(clf.predict(X_test)) <= {0, 2, 5, 7}
+
+
+def test_a_column_of_labels_is_taken_with_a_warning(small):
+    X, y = small
+    with pytest.warns(UserWarning, match="column-vector y was passed"):
+        clf = make().fit(X, y.reshape(-1, 1))
+    assert_same_fit(clf, make().fit(X, y))
+
+
+def memory_map(X, tmp_path):
+    X.tofile(tmp_path / "X")
+    return np.memmap(tmp_path / "X", X.dtype, mode="r", shape=X.shape)
+
+
+def read_only(X):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+FEATURES = {
+    "list": lambda X: X.tolist(),
+    "Fortran order": np.asfortranarray,
+    "reversed view": lambda X: X[::-1, ::-1].copy()[::-1, ::-1],
+    "strided view": lambda X: np.repeat(np.repeat(X, 2, 0), 3, 1)[::2, ::3],
+    "read-only": read_only,
+    "big-endian": lambda X: X.astype(">f8"),
+    "objects": lambda X: X.astype(object),
+    "DataFrame": lambda X: pd.DataFrame(X, columns=list("abcd")),
+    "polars": lambda X: pl.DataFrame(X, schema=list("abcd")),
+    "tensor": torch.from_numpy,
+    "tensor with gradient": lambda X: torch.from_numpy(X).requires_grad_(),
+    "strided tensor": lambda X: torch.from_numpy(X.T.copy()).T,
+}
+
+
+@pytest.mark.parametrize("kind", FEATURES)
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_features_of_each_kind_are_the_same_data(small, kind):
+    X, y = small
+    given = FEATURES[kind](X)
+    clf, expected = make(batch_size=50).fit(given, y), make(batch_size=50).fit(X, y)
+    assert_same_fit(clf, expected)
+    # A BLAS may sum in another order for another layout of the same matrix.
+    np.testing.assert_allclose(
+        clf.predict_proba(given), expected.predict_proba(X), rtol=1e-13
+    )
+
+
+def test_a_memory_map_is_data_as_well(small, tmp_path):
+    X, y = small
+    mapped = memory_map(X, tmp_path)
+    clf = make().fit(mapped, y)
+    assert_same_fit(clf, make().fit(X, y))
+    np.testing.assert_array_equal(clf.predict(mapped), clf.predict(X))
+
+
+def few_and_many_zeros(X):
+    """Return rows of which about half the entries are zero."""
+    return np.where(np.abs(X) < 0.5, 0.0, X)
+
+
+@pytest.mark.parametrize("batch_size", [None, 50])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "kind",
+    [sparse.csr_matrix, sparse.csc_matrix, sparse.coo_matrix, sparse.csr_array],
+)
+def test_sparse_features_are_the_same_as_dense_ones(small, kind, dtype, batch_size):
+    X, y = few_and_many_zeros(small[0]).astype(dtype), small[1]
+    clf, dense = make(batch_size=batch_size), make(batch_size=batch_size)
+    assert_same_fit(clf.fit(kind(X), y, X_val=kind(X), y_val=y), dense.fit(X, y))
+    np.testing.assert_array_equal(clf.predict_proba(kind(X)), dense.predict_proba(X))
+    early = {"early_stopping": True, "batch_size": batch_size}
+    assert_same_fit(make(**early).fit(kind(X), y), make(**early).fit(X, y))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda X: X.astype(np.int64),
+        lambda X: X.astype(np.int8),
+        lambda X: X.astype(np.float32),
+        lambda X: X.astype(np.float16),
+        lambda X: pd.DataFrame(X.astype(int)),
+        lambda X: torch.from_numpy(X).int(),
+        lambda X: torch.from_numpy(X).half(),
+        lambda X: torch.from_numpy(X).bfloat16(),
+        lambda X: X.astype(int).tolist(),
+    ],
+    ids=["int64", "int8", "float32", "float16", "DataFrame", "int tensor", "half"]
+    + ["bfloat16", "list"],
+)
+def test_whole_numbers_and_lower_precisions_are_learned_in_float32(small, kind):
+    X, y = np.round(3 * small[0]), small[1]
+    clf = make(lr=0.01).fit(kind(X), y)
+    assert weights(clf).dtype == torch.float32
+    assert_same_fit(clf, make(lr=0.01).fit(X.astype(np.float32), y))
+
+
+def test_bools_are_features_too(small):
+    X, y = small
+    expected = make().fit((X > 0).astype(np.float32), y)
+    assert_same_fit(make().fit(X > 0, y), expected)
+    assert_same_fit(make().fit(torch.from_numpy(X > 0), y), expected)
+
+
+def test_columns_of_several_types_are_one_table(small):
+    X, y = small
+    frame = pd.DataFrame({"a": X[:, 0], "b": (9 * X[:, 1]).astype(int), "c": X[:, 2]})
+    frame["c"] = frame["c"].astype(np.float32)
+    clf = make(lr=0.01).fit(frame, y)
+    assert_same_fit(clf, make(lr=0.01).fit(frame.to_numpy(), y))
+    assert clf.feature_names_in_.tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "X_dtype", "expected"),
+    [
+        ("auto", np.float64, "float64"),
+        ("auto", np.float32, "float32"),
+        ("float32", np.float64, "float32"),
+        ("float64", np.float32, "float64"),
+        ("float64", np.int64, "float64"),
+    ],
+)
+def test_dtype_is_that_of_weights_and_probabilities(small, dtype, X_dtype, expected):
+    X, y = (3 * small[0]).astype(X_dtype), small[1]
+    clf = make(dtype=dtype).fit(X, y)
+    assert str(weights(clf).dtype) == f"torch.{expected}"
+    for method in ("predict_proba", "predict_log_proba", "decision_function"):
+        assert getattr(clf, method)(X).dtype == expected
+
+
+def test_auto_is_float32_on_an_accelerator_and_mps_has_no_float64():
+    for name in ("cuda", "mps"):
+        device = torch.device(name)
+        assert resolve_dtype("auto", True, device, "A") == torch.float32
+    assert resolve_dtype("float64", True, torch.device("cuda"), "A") == torch.float64
+    with pytest.raises(ValueError, match="of A must be 'auto' or 'float32' on an MPS"):
+        resolve_dtype("float64", True, torch.device("mps"), "A")
+
+
+@pytest.mark.parametrize("batch_size", [120, 121, 10**9])
+def test_a_batch_size_of_all_rows_or_more_is_a_full_batch(small, batch_size):
+    assert_same_fit(make(batch_size=batch_size).fit(*small), make().fit(*small))
+
+
+def test_the_last_batch_may_have_one_row(small):
+    X, y = small
+    clf = make(batch_size=7, max_epochs=1, callbacks=[Callback()]).fit(X[:50], y[:50])
+    sizes = clf.history_[0, "batches", :, "train_batch_size"]
+    assert sizes == [7] * 7 + [1]
+    assert np.isfinite(clf.loss_curve_).all()
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("batch_size", [None, 50])
+def test_the_size_of_a_block_does_not_matter(small, monkeypatch, kind, batch_size):
+    X, y = few_and_many_zeros(small[0]), small[1]
+    whole = make(batch_size=batch_size).fit(X, y, X_val=X, y_val=y)
+    monkeypatch.setattr(samples_module, "BLOCK", 7)
+    cut = make(batch_size=batch_size).fit(kind(X), y, X_val=kind(X), y_val=y)
+    torch.testing.assert_close(weights(cut), weights(whole), rtol=1e-10, atol=1e-12)
+    for name in ("train_loss", "train_acc", "valid_loss", "valid_acc"):
+        np.testing.assert_allclose(cut.history_[:, name], whole.history_[:, name])
+
+
+REPEATS = np.tile([0, 1, 2, 1, 3], 24)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"class_weight": "balanced"},
+        {"class_weight": {0: 3.0, 2: 0.5}},
+        {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.1},
+        {"label_smoothing": 0.2},
+    ],
+    ids=["default", "balanced", "class weights", "adam", "smoothing"],
+)
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array, torch.from_numpy])
+def test_a_weight_of_two_is_a_repeated_row_and_of_zero_a_removed_one(
+    small, params, kind
+):
+    X, y = small
+    weighted = make(**params).fit(kind(X), y, REPEATS)
+    rows = np.repeat(np.arange(len(y)), REPEATS)
+    repeated = make(**params).fit(kind(X[rows]), y[rows])
+    np.testing.assert_allclose(
+        weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-9
+    )
+    assert weighted.loss_curve_ == pytest.approx(repeated.loss_curve_)
+
+
+def test_class_weights_are_sample_weights_of_each_class(small):
+    X, y = small
+    by_class = make(class_weight={0: 2.0, 1: 0.5}).fit(X, y)
+    by_row = make().fit(X, y, np.array([2.0, 0.5, 1.0])[y])
+    torch.testing.assert_close(weights(by_class), weights(by_row), rtol=1e-12, atol=0)
+
+
+def test_classes_are_balanced_by_the_weights_of_their_rows(small):
+    X, y = small
+    sample_weight = np.where(y == 0, 5.0, 1.0)
+    balanced = make(class_weight="balanced").fit(X, y, sample_weight)
+    assert np.bincount(y).tolist() == [40, 40, 40]
+    torch.testing.assert_close(
+        weights(balanced), weights(make().fit(X, y)), rtol=1e-9, atol=1e-12
+    )
+
+
+def test_the_scale_of_the_weights_does_not_matter(small):
+    X, y = small
+    ones, many = make().fit(X, y, 1.0), make().fit(X, y, np.full(120, 1e6))
+    torch.testing.assert_close(weights(ones), weights(many), rtol=1e-9, atol=1e-12)
+    assert_same_fit(ones, make().fit(X, y))
+
+
+def test_a_class_of_rows_without_weight_is_no_class(small):
+    X, y = small
+    clf = make().fit(X, y, (y != 1).astype(float))
+    assert clf.classes_.tolist() == [0, 2]
+    assert_same_fit(clf, make().fit(X[y != 1], y[y != 1]))
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor, pd.Series])
+def test_weights_come_in_any_kind(small, kind):
+    X, y = small
+    clf = make().fit(X, y, kind((1.0 + y).tolist()))
+    assert_same_fit(clf, make().fit(X, y, 1.0 + y))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"batch_size": 32}, {"early_stopping": True}, {"class_weight": "balanced"}],
+    ids=["default", "batches", "early stopping", "balanced"],
+)
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array, torch.from_numpy])
+def test_a_fit_changes_neither_data_nor_parameters(small, kind, params):
+    X, y = kind(small[0].copy()), small[1].copy()
+    sample_weight = 1.0 + y
+    clf = make(hidden_units=[4, 3], **params)
+    before = clf.get_params()
+    clf.fit(X, y, sample_weight, X_val=X, y_val=y).predict(X)
+    plain = X.toarray() if sparse.issparse(X) else np.asarray(X)
+    np.testing.assert_array_equal(plain, small[0])
+    np.testing.assert_array_equal(y, small[1])
+    np.testing.assert_array_equal(sample_weight, 1.0 + small[1])
+    after = clf.get_params()
+    assert all(after[name] is before[name] for name in before)
+    assert clf.hidden_units == [4, 3]
+
+
+def test_a_device_object_is_a_device(small):
+    clf = make(device=torch.device("cpu")).fit(*small)
+    assert clf.device_ == torch.device("cpu")
+    assert_same_fit(clf, make().fit(*small))
+
+
+def with_value(X, row, column, value):
+    X = np.array(X)
+    X[row, column] = value
+    return X
+
+
+def frame_with(X, row, column, value):
+    return pd.DataFrame(with_value(X, row, column, value), columns=list("abcd"))
+
+
+NOT_FINITE = [
+    (lambda X: with_value(X, 5, 2, NAN), "contains NaN, first at row 5, column 2"),
+    (lambda X: with_value(X, 0, 0, -INF), "infinity.* first at row 0, column 0"),
+    (lambda X: frame_with(X, 3, 1, NAN), "NaN, first at row 3, column 'b'"),
+    (lambda X: sparse.csr_array(with_value(X, 7, 3, INF)), "at row 7, column 3"),
+    (lambda X: sparse.csc_array(with_value(X, 7, 3, NAN)), "NaN.* row 7, column 3"),
+    (lambda X: torch.from_numpy(with_value(X, 9, 1, NAN)), "NaN.* row 9, column 1"),
+    (
+        lambda X: torch.from_numpy(with_value(X, 9, 1, 1e300)).float(),
+        "infinity or a value too large for float32, first at row 9",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), NOT_FINITE)
+def test_a_value_that_is_not_finite_is_an_error_that_says_where(small, spoil, message):
+    X, y = small
+    bad = spoil(X)
+    clf = make()
+    named = getattr(bad, "columns", None) is not None
+    good = pd.DataFrame(X, columns=list("abcd")) if named else X
+    clf.fit(good, y)
+    attempts = [
+        lambda: clf.fit(bad, y),
+        lambda: clf.fit(good, y, X_val=bad, y_val=y),
+        lambda: clf.partial_fit(bad, y),
+        lambda: clf.predict(bad),
+    ]
+    for attempt in attempts:
+        with pytest.raises(ValueError, match=message) as error:
+            attempt()
+        assert "TorchBlobClassifier needs finite numbers" in str(error.value)
+
+
+def test_a_value_too_large_for_float32_is_an_error(small):
+    X, y = with_value(small[0], 4, 0, 1e300), small[1]
+    with pytest.raises(ValueError, match="too large for float32, first at row 4"):
+        make(dtype="float32").fit(X, y)
+
+
+X0 = np.zeros((6, 2))
+Y0 = np.array([0, 1, 0, 1, 0, 1])
+WEIGHT = np.ones(6)
+
+BAD_DATA = {
+    "1-d X": ((X0[:, 0], Y0), {}, "Expected 2D array, got 1D array"),
+    "1-d tensor": ((torch.zeros(6), Y0), {}, r"TorchBlobClassifier.*Got shape \(6,\)"),
+    "no row": ((X0[:0], Y0[:0]), {}, "0 sample.* required by TorchBlobClassifier"),
+    "no column": ((X0[:, :0], Y0), {}, "0 feature.* required by TorchBlobClassifier"),
+    "complex X": ((X0 + 1j, Y0), {}, "Complex data not supported"),
+    "text X": ((X0.astype(str).astype(object) + "a", Y0), {}, "could not convert"),
+    "no y": ((X0, None), {}, "TorchBlobClassifier requires y.* y is None"),
+    "short y": ((X0, Y0[:5]), {}, "TorchBlobClassifier.* 6 rows of X, 5 .* y"),
+    "2-d y": ((X0, np.c_[Y0, Y0]), {}, "y should be a 1d array, got .* shape"),
+    "continuous y": ((X0, Y0 + 0.5), {}, "Unknown label type: continuous"),
+    "NaN in y": ((X0, [0, 1, 0, 1, 0, NAN]), {}, "Input y contains NaN"),
+    "one class": ((X0, Y0 * 0), {}, "at least two classes. Got one class, 0"),
+    "one class with weight": ((X0, Y0, Y0), {}, "one class, 1, in 3 rows of positive"),
+    "negative weight": ((X0, Y0, -WEIGHT), {}, "negative values.* -1.0 at row 0"),
+    "NaN weight": ((X0, Y0, WEIGHT * NAN), {}, "sample_weight contains NaN"),
+    "zero weights": ((X0, Y0, WEIGHT * 0), {}, "sample weights are all zero"),
+    "short weights": ((X0, Y0, WEIGHT[:4]), {}, "6 rows of X, 4 .* sample_weight"),
+    "2-d weights": ((X0, Y0, np.c_[WEIGHT]), {}, r"1D array or scalar.* \(6, 1\)"),
+    "no y_val": ((X0, Y0), {"X_val": X0}, "X_val and y_val together. Got only X_val"),
+    "no X_val": ((X0, Y0), {"y_val": Y0}, "X_val and y_val together. Got only y_val"),
+    "wide X_val": (
+        (X0, Y0),
+        {"X_val": np.zeros((6, 3)), "y_val": Y0},
+        "X has 3 features, but TorchBlobClassifier is expecting 2",
+    ),
+    "new class in y_val": (
+        (X0, Y0),
+        {"X_val": X0, "y_val": Y0 + 1},
+        r"y_val has classes .* not fitted on: \[2\]. It knows \[0, 1\]",
+    ),
+    "strings in y_val": (
+        (X0, Y0),
+        {"X_val": X0, "y_val": Y0.astype(str)},
+        r"y_val has classes .* \['0', '1'\]. It knows \[0, 1\]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("args", "kwargs", "message"), BAD_DATA.values(), ids=BAD_DATA)
+def test_bad_data_is_an_error_that_says_what_is_wrong(args, kwargs, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make().fit(*args, **kwargs)
+
+
+NAMES = "'elu', 'gelu', 'identity', 'leaky_relu', 'logistic', 'relu', 'silu', 'tanh'"
+BAD_PARAMETERS = [
+    ("hidden_units", 0, r"an int in the range \[1, inf\) or a sequence of such ints"),
+    ("hidden_units", -3, "an int in the range"),
+    ("hidden_units", [8, 0], "an int in the range"),
+    ("hidden_units", (8, 2.5), "an int in the range"),
+    ("hidden_units", 8.5, "an instance of 'int' or an array-like"),
+    ("hidden_units", "ten", "an instance of 'int' or an array-like"),
+    ("activation", "swish", f"one of {NAMES}"),
+    ("activation", None, "an instance of 'str'"),
+    ("dropout", 1.0, r"a float in the range \[0.0, 1.0\)"),
+    ("optimizer", "lbfgs", "one of 'adam', 'adamw', 'rmsprop', 'sgd'"),
+    ("optimizer", None, "an instance of 'str' or a callable"),
+    ("lr", 0, r"a float in the range \(0.0, inf\)"),
+    ("lr", -1.0, "a float in the range"),
+    ("lr", NAN, "a float in the range"),
+    ("lr", INF, "a float in the range"),
+    ("lr", "fast", "an instance of 'float'"),
+    ("momentum", 1.0, r"a float in the range \[0.0, 1.0\)"),
+    ("weight_decay", -0.1, r"a float in the range \[0.0, inf\)"),
+    ("lr_schedule", "step", "one of 'cosine', 'linear'"),
+    ("batch_size", 0, "None or an int >= 1"),
+    ("batch_size", 2.5, "an instance of 'int' or None"),
+    ("max_epochs", 0, r"an int in the range \[1, inf\)"),
+    ("class_weight", "even", "one of 'balanced'"),
+    ("class_weight", {0: -1.0}, "finite weights >= 0"),
+    ("class_weight", {0: 0.0, 1: 0.0}, "one of them positive"),
+    ("label_smoothing", 1.0, "a float in the range"),
+    ("early_stopping", "yes", "an instance of 'bool'"),
+    ("scoring", 3, "an instance of 'str', a callable or None"),
+    ("validation_fraction", 0.0, r"a float in the range \(0.0, 1.0\)"),
+    ("validation_fraction", 1.0, "a float in the range"),
+    ("n_iter_no_change", 0, "an int in the range"),
+    ("tol", -1e-4, "a float in the range"),
+    ("warm_start", 2, "an instance of 'bool'"),
+    ("callbacks", [3], "None or a list of callbacks of skorch"),
+    ("device", "gpu", "'auto' or a device that is present .*'cpu'"),
+    ("device", "cuda:99", "'auto' or a device that is present .*'cpu'"),
+    ("device", torch.device("xpu"), "'auto' or a device that is present .*'cpu'"),
+    ("dtype", "float16", "one of 'auto', 'float32', 'float64'"),
+    ("random_state", "seed", "an int"),
+    ("verbose", -1, "an int"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "needed"), BAD_PARAMETERS)
+def test_a_bad_parameter_is_an_error_that_says_what_is_needed(name, value, needed):
+    clf = make(**{name: value})
+    message = f"The '{name}' parameter of TorchBlobClassifier must .*{needed}"
+    with pytest.raises((TypeError, ValueError), match=message) as error:
+        clf.fit(X0, Y0)
+    given = str(value) if isinstance(value, torch.device) else repr(value)
+    assert f"Got {given!r}" in str(error.value) or f"Got {given}" in str(error.value)
+    assert clf.get_params()[name] is value
+    with pytest.raises((TypeError, ValueError), match=re.escape(str(error.value))):
+        clf.partial_fit(X0, Y0, classes=[0, 1])
+
+
+def test_an_unknown_scorer_is_an_error():
+    with pytest.raises(ValueError, match=r"'scoring' parameter.*Got 'best'"):
+        make(early_stopping=True, scoring="best").fit(X0, Y0)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (
+            lambda params, lr, weight_decay: [lr],
+            r"that returns .* It returned \[0\.1\]",
+        ),
+        (lambda params: None, "unexpected keyword argument 'weight_decay'"),
+    ],
+)
+def test_a_callable_that_is_no_optimizer_is_an_error(optimizer, message):
+    with pytest.raises(ValueError, match=f"TorchBlobClassifier: .*{message}"):
+        make(optimizer=optimizer).fit(X0, Y0)
+
+
+def test_classes_of_one_row_each_cannot_be_held_out():
+    with pytest.raises(ValueError, match="early_stopping=True needs a class with at"):
+        make(early_stopping=True).fit(X0[:2], Y0[:2])
+
+
+def test_prediction_needs_the_features_of_the_fit(small):
+    X, y = small
+    message = "X has 3 features, but TorchBlobClassifier is expecting 4 features"
+    clf = make().fit(X, y)
+    for bad in (X[:, :3], torch.from_numpy(X[:, :3]), sparse.csr_array(X[:, :3])):
+        with pytest.raises(ValueError, match=message):
+            clf.predict(bad)
+    clf = make().fit(pd.DataFrame(X, columns=list("abcd")), y)
+    with pytest.raises(ValueError, match="feature names should match those"):
+        clf.predict(pd.DataFrame(X, columns=list("abce")))
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "message"),
+    [
+        ((X0, Y0), {}, "classes must be passed on the first call to partial_fit"),
+        ((X0, Y0 + 1), {"classes": [0, 1]}, r"y has classes .* not .* on: \[2\]"),
+        ((X0, Y0), {"classes": ["a", "b"]}, "y has classes .* It knows .*'a', 'b'"),
+    ],
+)
+def test_a_first_partial_fit_that_fails_leaves_nothing_behind(args, kwargs, message):
+    clf = make()
+    with pytest.raises(ValueError, match=message):
+        clf.partial_fit(*args, **kwargs)
+    assert not [name for name in vars(clf) if name.endswith("_")]
+
+
+class Fail(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        raise RuntimeError("the disk is full")
+
+
+BAD_REFITS = {
+    "data": ({}, "fit", lambda X, y: (X * NAN, y), "NaN"),
+    "other data": ({}, "fit", lambda X, y: (X[:, :2] * INF, y + 3), "infinity"),
+    "labels": ({}, "fit", lambda X, y: (X, y[:-1]), "119 entries of y"),
+    "rate": ({"lr": 1e30}, "fit", lambda X, y: (X * 1e30, y), "Lower lr.*scale"),
+    "parameter": ({"activation": "a"}, "fit", lambda X, y: (X, y), "activation"),
+    "device": ({"device": "cuda:99"}, "fit", lambda X, y: (X, y), "device"),
+    "callback": ({"callbacks": [Fail()]}, "fit", lambda X, y: (X, y), "disk"),
+    "warm, classes": (
+        {"warm_start": True},
+        "fit",
+        lambda X, y: (X, y + 1),
+        r"warm_start=True\) needs the classes of the last fit, \[0, 1, 2\]",
+    ),
+    "warm, width": (
+        {"warm_start": True, "hidden_units": 4},
+        "fit",
+        lambda X, y: (X, y),
+        r"can't go on from the last fit, .*hidden_units=\(8, 8\)",
+    ),
+    "warm, features": (
+        {"warm_start": True},
+        "fit",
+        lambda X, y: (X[:, :3], y),
+        "3 features",
+    ),
+    "warm, rate": (
+        {"warm_start": True, "lr": 1e30},
+        "fit",
+        lambda X, y: (X * 1e30, y),
+        "Lower lr",
+    ),
+    "part, data": ({}, "partial_fit", lambda X, y: (X * NAN, y), "NaN"),
+    "part, features": ({}, "partial_fit", lambda X, y: (X[:, :3], y), "3 features"),
+    "part, class": ({}, "partial_fit", lambda X, y: (X, y + 1), r"on: \[3\]"),
+    "part, classes": (
+        {},
+        "partial_fit",
+        lambda X, y: (X, y, [0, 1]),
+        r"`classes=\[0, 1\]` is not the same as on last call",
+    ),
+    "part, balanced": (
+        {"class_weight": "balanced"},
+        "partial_fit",
+        lambda X, y: (X, y),
+        "does not support class_weight='balanced'",
+    ),
+    "part, width": (
+        {"hidden_units": 4},
+        "partial_fit",
+        lambda X, y: (X, y),
+        "can't go on",
+    ),
+    "part, rate": (
+        {"lr": 1e30, "batch_size": 10},
+        "partial_fit",
+        lambda X, y: (X * 1e30, y),
+        "Lower lr",
+    ),
+    "part, callback": (
+        {"callbacks": [Fail()]},
+        "partial_fit",
+        lambda X, y: (X, y),
+        "disk",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("params", "method", "spoil", "message"), BAD_REFITS.values(), ids=BAD_REFITS
+)
+def test_a_failed_refit_leaves_the_last_model_as_it_was(
+    small, params, method, spoil, message
+):
+    X, y = small
+    clf = make(momentum=0.9).fit(X, y)
+    before = {name: value for name, value in vars(clf).items() if name.endswith("_")}
+    n_iter, proba = clf.n_iter_, clf.predict_proba(X)
+    clf.set_params(**params)
+    given = clf.get_params()
+    with pytest.raises((RuntimeError, ValueError), match=message):
+        getattr(clf, method)(*spoil(X, y))
+    after = {name: value for name, value in vars(clf).items() if name.endswith("_")}
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in before)
+    assert clf.n_iter_ == n_iter
+    np.testing.assert_array_equal(clf.predict_proba(X), proba)
+    assert all(clf.get_params()[name] is given[name] for name in given)
+    # It can be trained further, as if nothing had happened.
+    params = {name: make().get_params()[name] for name in params}
+    clf.set_params(**params, momentum=0.9).partial_fit(X, y)
+    untroubled = make(momentum=0.9).fit(X, y).partial_fit(X, y)
+    assert_same_fit(clf, untroubled)
+
+
+def test_a_loss_that_diverges_is_an_error_that_names_the_rate_and_scaling(small):
+    X, y = small
+    message = (
+        r"TorchBlobClassifier: the training loss became (inf|nan) in epoch \d+. "
+        "Lower lr, now 1000.0, or scale the features, for example by a StandardScaler"
+    )
+    with pytest.raises(ValueError, match=message):
+        make(lr=1000.0, activation="identity").fit(X * 1e30, y)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_tensors_of_any_device_are_data_on_any_device(small, device):
+    X, y = torch.from_numpy(small[0]).float(), torch.from_numpy(small[1])
+    clf = make(device=device, batch_size=50).fit(X.cuda(), y.cuda(), y.cuda() + 1.0)
+    expected = make(device=device, batch_size=50).fit(X, y, y + 1.0)
+    assert clf.device_.type == device
+    torch.testing.assert_close(weights(clf), weights(expected))
+    assert isinstance(clf.predict(X.cuda()), np.ndarray)
+    assert clf.score(X.cuda(), y.cuda()) == clf.score(X, y)
