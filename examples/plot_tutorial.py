@@ -16,8 +16,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.colors import ListedColormap
 from sklearn.datasets import make_blobs
-from sklearn.inspection import DecisionBoundaryDisplay
 from sklearn.model_selection import train_test_split
 
 from torchblob import TorchBlobClassifier
@@ -40,8 +40,12 @@ clf = TorchBlobClassifier(
 clf.fit(X_train, y_train, X_val=X_test, y_val=y_test)
 
 # %%
-# What it learned, over the rows it was trained on and those it was not. The limits and
-# the colors are shared by both panels.
+# What it learned: the class of each point of a grid, below the rows it was trained on
+# and those it was not. The limits and the colors are shared by both panels.
+
+low, high = X.min(axis=0) - 1, X.max(axis=0) + 1
+grid = np.meshgrid(*np.linspace(low, high, 300).T)
+regions = clf.predict(np.stack(grid, axis=-1).reshape(-1, 2)).reshape(300, 300)
 
 fig, axes = plt.subplots(1, 2, figsize=(12, 5), sharex=True, sharey=True)
 colors = np.array(["tab:blue", "tab:orange", "tab:green", "tab:red"])
@@ -49,16 +53,7 @@ for ax, title, X_part, y_part in (
     (axes[0], "Train", X_train, y_train),
     (axes[1], "Test", X_test, y_test),
 ):
-    DecisionBoundaryDisplay.from_estimator(
-        clf,
-        X_blob.numpy(),
-        ax=ax,
-        response_method="predict",
-        plot_method="pcolormesh",
-        grid_resolution=300,
-        multiclass_colors=list(colors),
-        alpha=0.3,
-    )
+    ax.pcolormesh(*grid, regions, cmap=ListedColormap(colors), alpha=0.3)
     ax.scatter(*X_part.T, c=colors[y_part], s=18, edgecolors="white", linewidths=0.5)
     ax.set_title(f"{title}: accuracy {clf.score(X_part, y_part):.1%}")
     ax.set_xlabel("feature 0")

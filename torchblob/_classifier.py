@@ -458,6 +458,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         if not _is_dispatched(y):
             y = plain_labels(y)
+            if isinstance(sample_weight, torch.Tensor):
+                sample_weight = sample_weight.detach().cpu().numpy()
         return float(super().score(X, y, sample_weight))
 
     @property
