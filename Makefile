@@ -1,22 +1,23 @@
 # `make demo` and `make test` need only Python (>= 3.11) and make.
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint types examples clean
+.PHONY: help demo test test-lowest lint types examples docs wheel clean
 
 help:  ## Show what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-# A stamp an environment state, so that a second call installs nothing.
-$(VENV)/installed: pyproject.toml constraints.txt
+# A stamp for each state of the environment, so that a second call installs nothing.
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --constraint constraints.txt --editable .
+	$(PIP) --constraint $(CONSTRAINTS) --editable .
 	touch $@
 
-$(VENV)/installed-test: $(VENV)/installed
-	$(PIP) --constraint constraints.txt --editable ".[test]"
+$(VENV)/installed-%: $(VENV)/installed
+	$(PIP) --constraint $(CONSTRAINTS) --editable ".[$*]"
 	touch $@
 
 demo: $(VENV)/installed  ## Run the tutorial: print its table, write its picture
@@ -25,6 +26,9 @@ demo: $(VENV)/installed  ## Run the tutorial: print its table, write its picture
 # One thread for each of pytest's workers: two of them fill two cores.
 test: $(VENV)/installed-test  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --doctest-modules torchblob tests
+
+test-lowest:  ## Run the tests with the lowest versions that are supported
+	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
 
 lint: $(VENV)/installed-test  ## Check style and format
 	$(BIN)/ruff check .
@@ -36,5 +40,20 @@ types: $(VENV)/installed-test  ## Check types
 examples: $(VENV)/installed-test  ## Run every example
 	for example in examples/*.py; do MPLBACKEND=agg $(BIN)/python $$example || exit 1; done
 
+docs: $(VENV)/installed-docs  ## Build the documentation in docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
+
+# Outside of the checkout, or else Python would import the package from there.
+wheel: $(VENV)/installed  ## Build the wheel; install and try it in an environment of its own
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv --clear .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(CONSTRAINTS) dist/*.whl
+	cp examples/plot_tutorial.py dist
+	cd dist && MPLBACKEND=agg ../.venv-wheel/bin/python plot_tutorial.py
+	cd dist && ../.venv-wheel/bin/python -c "import torchblob, importlib.resources as r; \
+		assert (r.files(torchblob) / 'py.typed').is_file(); print(torchblob.__file__)"
+
 clean:  ## Remove what was made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-wheel build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache

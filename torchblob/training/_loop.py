@@ -178,9 +178,9 @@ def _train_epoch(
     # Accuracy costs a pass over the logits: only for those who will see it.
     with_accuracy = bool(net.verbose or net.callbacks_ or task.valid is not None)
     dropout_generator = None
-    if any(isinstance(layer, nn.Dropout) for layer in net.module_.modules()):
+    if any(isinstance(layer, nn.Dropout) for layer in net.module_.linear_layer_stack):
         dropout_generator = _generator(net, DROPOUT_STREAM, samples.weight.device)
-    total_weight = loss_sum = correct_sum = samples.weight.new_zeros(())
+    sums = []
     for i, index in enumerate(_batches(net, len(samples), size)):
         if task.lr_schedule is not None:
             factor = SCHEDULES[task.lr_schedule]((epoch + i / n_batches) / task.epochs)
@@ -188,15 +188,11 @@ def _train_epoch(
                 net.optimizer_.param_groups, base_rates, strict=True
             ):
                 group["lr"] = rate * factor
-        weight, loss, correct = _train_batch(
-            net, samples, index, dropout_generator, with_accuracy
-        )
-        total_weight = total_weight + weight
-        loss_sum = loss_sum + loss
-        correct_sum = correct_sum + correct
-    total, loss, correct = torch.stack([total_weight, loss_sum, correct_sum]).tolist()
-    row = {"train_loss": loss / total}
-    return row | {"train_acc": correct / total} if with_accuracy else row
+        sums += _train_batch(net, samples, index, dropout_generator, with_accuracy)
+    # One transfer an epoch: on a GPU each one waits for the work before it.
+    total, *means = torch.stack(sums).view(n_batches, -1).sum(0).tolist()
+    names = ["train_loss", "train_acc"][: len(means)]
+    return {name: mean / total for name, mean in zip(names, means, strict=True)}
 
 
 def _batches(net: BlobNet, n: int, size: int) -> Iterator[slice | torch.Tensor]:
@@ -214,37 +210,42 @@ def _train_batch(
     index: slice | torch.Tensor,
     dropout_generator: torch.Generator | None,
     with_accuracy: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> list[torch.Tensor]:
     """Make one step of the optimizer on the batch `index`.
 
     Returns
     -------
-    weight, loss, correct : torch.Tensor of shape ()
-        Sums over the batch: of the weights, of weight times loss, and of the weights
-        of the rows that are classified right (0 without `with_accuracy`).
+    list of torch.Tensor of shape ()
+        Sums over the batch: of the weights, of weight times loss, and, if
+        `with_accuracy`, of the weights of the rows that are classified right.
     """
     if net.callbacks_:
         batch = samples.take(index)[:2]
         net.notify("on_batch_begin", batch=batch, training=True)
     # A batch whose rows all have a class of weight zero has no gradient.
-    weight = samples.weight[index].sum().clamp_min(torch.finfo(net.dtype).tiny)
-    calls: list[tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]] = []
+    weight = samples.weight[index].sum().clamp_min_(torch.finfo(net.dtype).tiny)
+    calls: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
 
     def closure() -> torch.Tensor:
         net.optimizer_.zero_grad()
-        loss_sum = correct_sum = weight.new_zeros(())
+        sums: list[torch.Tensor] = []
         outputs = []
         for block in blocks(index):
             X, y, w = samples.take(block)
             logits = _train_logits(net.module_, X, dropout_generator)
-            loss = torch.dot(_cross_entropy(net, logits, y), w)
-            torch.autograd.backward(loss / weight)
-            loss_sum = loss_sum + loss.detach()
+            losses = _cross_entropy(net, logits, y)
+            torch.autograd.backward(losses, w / weight)  # of the weighted mean
+            of_block = [torch.dot(losses.detach(), w)]
             if with_accuracy:
-                correct_sum = correct_sum + _correct(logits.detach(), y, w)
+                of_block.append(_correct(logits.detach(), y, w))
+            sums = (
+                [a + b for a, b in zip(sums, of_block, strict=True)]
+                if sums
+                else of_block
+            )
             if net.callbacks_:
                 outputs.append(logits.detach())
-        calls.append((loss_sum, correct_sum, outputs))
+        calls.append((sums, outputs))
         if net.callbacks_:
             net.notify(
                 "on_grad_computed",
@@ -252,15 +253,15 @@ def _train_batch(
                 batch=batch,
                 training=True,
             )
-        return loss_sum / weight
+        return sums[0] / weight
 
     with torch.enable_grad():
         net.optimizer_.step(closure)
     # An optimizer may call the closure more than once (LBFGS): the first call is
     # the one at the weights the batch began with.
-    loss_sum, correct_sum, outputs = calls[0]
+    sums, outputs = calls[0]
     if net.callbacks_:
-        loss = loss_sum / weight
+        loss = sums[0] / weight
         net.history.record_batch("train_loss", loss.item())
         net.history.record_batch("train_batch_size", len(batch[1]))
         net.notify(
@@ -270,7 +271,7 @@ def _train_batch(
             loss=loss,
             y_pred=torch.cat(outputs),
         )
-    return weight, loss_sum, correct_sum
+    return [weight, *sums]
 
 
 def _train_logits(
