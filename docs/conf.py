@@ -17,6 +17,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "numpydoc",
 ]
+autodoc_typehints = "none"  # the docstrings have them
 default_role = "code"  # single backticks, as in the docstrings
 exclude_patterns = ["_build"]
 html_theme = "pydata_sphinx_theme"
