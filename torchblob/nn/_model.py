@@ -84,6 +84,10 @@ class BlobModel(nn.Module):
     ----------
     linear_layer_stack : torch.nn.Sequential
         The layers in order.
+    activation : str
+        The name of the activation.
+    dropout : float
+        The probability of dropout.
 
     Notes
     -----
@@ -122,6 +126,7 @@ class BlobModel(nn.Module):
                 f"BlobModel: activation must be one of {sorted(ACTIVATIONS)}, "
                 f"got {activation!r}."
             )
+        self.activation, self.dropout = activation, dropout
         make_activation = ACTIVATIONS[activation]
         widths = (input_features, *hidden_widths(hidden_units), output_features)
         layers: list[nn.Module] = []
@@ -132,6 +137,11 @@ class BlobModel(nn.Module):
                 layers.append(nn.Dropout(dropout))
             layers.append(Linear(fan_in, fan_out, generator))
         self.linear_layer_stack = nn.Sequential(*layers)
+
+    @property
+    def linear_layers(self) -> list[nn.Linear]:
+        """The linear layers in order."""
+        return [m for m in self.linear_layer_stack if isinstance(m, nn.Linear)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, (n_samples, n_classes), of `x`, (n_samples, n_features)."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from torch import nn
 
-from torchblob.nn import BlobModel
 from torchblob.training._early_stopping import EarlyStopping
-from torchblob.training._samples import Samples, blocks
+from torchblob.training._samples import BLOCK, Batch, Samples
 
 if TYPE_CHECKING:
     from torchblob.training._net import BlobNet
@@ -27,6 +26,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 The cosine is that of Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with
 Warm Restarts, ICLR 2017, without restarts.
 """
+
+WORK_OF_ONE_THREAD = 4_000_000
+"""Multiply-adds of a block below which a second thread costs more than it brings."""
 
 # Each use of randomness has a stream of its own, so that one does not shift another.
 SHUFFLE_STREAM, DROPOUT_STREAM = 1, 2
@@ -84,55 +86,218 @@ def train(net: BlobNet, task: Task) -> None:
     FloatingPointError
         If the training loss turns infinite or NaN.
     """
-    base_rates = [group["lr"] for group in net.optimizer_.param_groups]
-    best: dict[str, float] = {}
+    loop = _Loop(net, task)
     try:
-        for epoch in range(task.epochs):
-            if _run_epoch(net, task, epoch, base_rates, best):
-                break
+        with torch.no_grad(), _enough_threads(loop.work):
+            for epoch in range(task.epochs):
+                if loop.run_epoch(epoch):
+                    break
     finally:
+        loop.close()
+
+
+@contextmanager
+def _enough_threads(work: int) -> Iterator[None]:
+    """Compute with one thread in the block if `work` is too little to share."""
+    threads = torch.get_num_threads()
+    if work < WORK_OF_ONE_THREAD:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Loop:
+    """The training of one network."""
+
+    def __init__(self, net: BlobNet, task: Task) -> None:
+        self.net, self.task = net, task
+        self.kernel = net.make_kernel()
+        for parameter, gradient in zip(
+            net.module_.parameters(), self.kernel.gradients, strict=True
+        ):
+            parameter.grad = gradient
+        n = len(task.train)
+        self.size = min(net.batch_size, n)
+        self.n_batches = math.ceil(n / self.size)
+        # The full batch is the same in each epoch, with the rows in their order.
+        self.full_batch = Batch(task.train, slice(0, n)) if self.size == n else None
+        self.validation = None
+        if task.valid is not None:
+            self.validation = Batch(task.valid, slice(0, len(task.valid)))
+        self.work = min(self.size, BLOCK) * self.kernel.n_weights
+        # Accuracy costs a pass over the logits: only for those who will see it.
+        self.with_hits = bool(net.verbose or net.callbacks_ or task.valid is not None)
+        self.base_rates = [group["lr"] for group in net.optimizer_.param_groups]
+        self.best: dict[str, float] = {}
+
+    def close(self) -> None:
+        """Leave the net as it should be between trainings."""
+        if self.task.stopping is not None:
+            self.task.stopping.restore(self.net.module_)
+        if self.task.lr_schedule is not None:
+            self._set_rates(1.0)
+        self.net.optimizer_.zero_grad(set_to_none=True)
+
+    def run_epoch(self, epoch: int) -> bool:
+        """Train, evaluate and record one epoch; return whether it is to be the last."""
+        net, task = self.net, self.task
+        if task.watcher is not None:
+            task.watcher.begin()
+        datasets = net.callback_datasets(task)
+        net.notify("on_epoch_begin", **datasets)
+        row = self._train_epoch(epoch)
+        if not math.isfinite(row["train_loss"]):
+            raise FloatingPointError(
+                f"the training loss became {row['train_loss']} in epoch {epoch + 1}"
+            )
+        if self.validation is not None:
+            row |= self._validate(self.validation)
+        stop = False
         if task.stopping is not None:
-            task.stopping.restore(net.module_)
-        for group, rate in zip(net.optimizer_.param_groups, base_rates, strict=True):
-            if task.lr_schedule is not None:
-                group["lr"] = rate
-        net.optimizer_.zero_grad(set_to_none=True)
+            if task.score is not None:
+                row["valid_score"] = task.score()
+            watched = "valid_score" if task.score is not None else "valid_loss"
+            task.stopping.update(row[watched], net.module_)
+            stop = task.stopping.exhausted
+        net.history[-1].update(row)
+        net.history[-1].update(_compare(row, self.best))
+        if net.verbose and epoch % int(net.verbose) == 0:
+            print(format_epoch(len(net.history) - 1, row, task.valid_name))
+        if task.watcher is not None:
+            stop |= task.watcher.end()
+        net.notify("on_epoch_end", **datasets)
+        return stop
 
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        """Pass once over the training rows; return the mean loss (and accuracy).
 
-def _run_epoch(
-    net: BlobNet,
-    task: Task,
-    epoch: int,
-    base_rates: list[float],
-    best: dict[str, float],
-) -> bool:
-    """Train, evaluate and record one epoch; return whether it is to be the last."""
-    if task.watcher is not None:
-        task.watcher.begin()
-    datasets = net.callback_datasets(task)
-    net.notify("on_epoch_begin", **datasets)
-    row = _train_epoch(net, task, epoch, base_rates)
-    if not math.isfinite(row["train_loss"]):
-        raise FloatingPointError(
-            f"the training loss became {row['train_loss']} in epoch {epoch + 1}"
+        Both are those of the weights before each step, as the tutorial prints them.
+        """
+        dropout = None
+        if self.kernel.dropout:
+            dropout = _generator(self.net, DROPOUT_STREAM, self.net.device)
+        records = []
+        for i, batch in enumerate(self._batches()):
+            if self.task.lr_schedule is not None:
+                progress = (epoch + i / self.n_batches) / self.task.epochs
+                self._set_rates(SCHEDULES[self.task.lr_schedule](progress))
+            records += [batch.weight, *self._step(batch, dropout)]
+        # One transfer an epoch: on a GPU each waits for all the work before it.
+        values = torch.stack(records).tolist()
+        width = len(values) // self.n_batches
+        weights, *columns = (values[i::width] for i in range(width))
+        names = ["train_loss", "train_acc"][: len(columns)]
+        return {
+            name: sum(w * mean for w, mean in zip(weights, column, strict=True))
+            / sum(weights)
+            for name, column in zip(names, columns, strict=True)
+        }
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield the batches of an epoch."""
+        if self.full_batch is not None:
+            yield self.full_batch
+            return
+        n = len(self.task.train)
+        generator = _generator(self.net, SHUFFLE_STREAM, "cpu")
+        order = torch.randperm(n, generator=generator).to(self.net.device)
+        for index in torch.split(order, self.size):
+            yield Batch(self.task.train, index)
+
+    def _set_rates(self, factor: float) -> None:
+        """Set the learning rates to `factor` of what they were at the beginning."""
+        groups = self.net.optimizer_.param_groups
+        for group, rate in zip(groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+
+    def _step(
+        self, batch: Batch, dropout: torch.Generator | None
+    ) -> list[torch.Tensor]:
+        """Make one step of the optimizer.
+
+        Returns
+        -------
+        list of torch.Tensor of shape ()
+            The weighted mean of the batch's losses and, if `with_hits`, the share of
+            its weight that is classified right.
+        """
+        net = self.net
+        if net.callbacks_:
+            rows = batch.rows()
+            net.notify("on_batch_begin", batch=rows, training=True)
+            y_pred = self._logits(batch)
+        calls = []
+
+        def closure() -> torch.Tensor:
+            means: list[torch.Tensor] = []
+            for x, y, w in batch.parts():
+                masks = None if dropout is None else self._masks(len(y), dropout)
+                part = self.kernel.accumulate(
+                    x, y, w, masks=masks, first=not means, with_hits=self.with_hits
+                )
+                means = _sums(means, part)
+            calls.append(means)
+            if net.callbacks_:
+                net.notify(
+                    "on_grad_computed",
+                    named_parameters=list(net.module_.named_parameters()),
+                    batch=rows,
+                    training=True,
+                )
+            return means[0]
+
+        net.optimizer_.step(closure)
+        # An optimizer may call the closure more than once (LBFGS): the first call is
+        # the one at the weights the batch began with.
+        means = calls[0]
+        if net.callbacks_:
+            net.history.record_batch("train_loss", means[0].item())
+            net.history.record_batch("train_batch_size", len(rows[1]))
+            net.notify(
+                "on_batch_end", batch=rows, training=True, loss=means[0], y_pred=y_pred
+            )
+        return means
+
+    def _masks(self, n: int, generator: torch.Generator) -> list[torch.Tensor]:
+        """Draw what the units of each hidden layer are multiplied by, (units, n).
+
+        torch's own dropout draws from the global generator, which a fit leaves alone.
+        """
+        keep = 1 - self.net.module_.dropout
+        masks = [bias.new_empty((len(bias), n)) for bias in self.kernel.biases[:-1]]
+        return [mask.bernoulli_(keep, generator=generator).div_(keep) for mask in masks]
+
+    def _validate(self, batch: Batch) -> dict[str, float]:
+        """Return loss and accuracy on the validation rows."""
+        net = self.net
+        if net.callbacks_:
+            rows = batch.rows()
+            net.notify("on_batch_begin", batch=rows, training=False)
+            y_pred = self._logits(batch)
+        means: list[torch.Tensor] = []
+        for x, y, w in batch.parts():
+            means = _sums(means, self.kernel.evaluate(x, y, w))
+        loss, accuracy = torch.stack(means).tolist()
+        if net.callbacks_:
+            net.history.record_batch("valid_loss", loss)
+            net.history.record_batch("valid_batch_size", len(rows[1]))
+            net.notify(
+                "on_batch_end", batch=rows, training=False, loss=means[0], y_pred=y_pred
+            )
+        return {"valid_loss": loss, "valid_acc": accuracy}
+
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        """Return the logits of a batch, (n_samples, n_classes), for callbacks."""
+        return torch.cat(
+            [self.kernel.logits(x).mT.clone() for x, _, _ in batch.parts()]
         )
-    if task.valid is not None:
-        row |= _validate(net, task.valid)
-    stop = False
-    if task.stopping is not None:
-        if task.score is not None:
-            row["valid_score"] = task.score()
-        watched = "valid_score" if task.score is not None else "valid_loss"
-        task.stopping.update(row[watched], net.module_)
-        stop = task.stopping.exhausted
-    net.history[-1].update(row)
-    net.history[-1].update(_compare(row, best))
-    if net.verbose and epoch % int(net.verbose) == 0:
-        print(format_epoch(len(net.history) - 1, row, task.valid_name))
-    if task.watcher is not None:
-        stop |= task.watcher.end()
-    net.notify("on_epoch_end", **datasets)
-    return stop
+
+
+def _sums(a: list[torch.Tensor], b: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the sums of the entries of two lists, of which the first may be empty."""
+    return [x + y for x, y in zip(a, b, strict=True)] if a else b
 
 
 def _compare(row: dict[str, float], best: dict[str, float]) -> dict[str, bool]:
@@ -165,174 +330,7 @@ def format_epoch(epoch: int, row: dict[str, float], valid_name: str) -> str:
     return line
 
 
-def _train_epoch(
-    net: BlobNet, task: Task, epoch: int, base_rates: list[float]
-) -> dict[str, float]:
-    """Pass once over the training rows; return the epoch's mean loss (and accuracy).
-
-    Both are those of the weights before each step, as the tutorial prints them.
-    """
-    samples = task.train
-    size = min(net.batch_size, len(samples))
-    n_batches = math.ceil(len(samples) / size)
-    # Accuracy costs a pass over the logits: only for those who will see it.
-    with_accuracy = bool(net.verbose or net.callbacks_ or task.valid is not None)
-    dropout_generator = None
-    if any(isinstance(layer, nn.Dropout) for layer in net.module_.linear_layer_stack):
-        dropout_generator = _generator(net, DROPOUT_STREAM, samples.weight.device)
-    sums = []
-    for i, index in enumerate(_batches(net, len(samples), size)):
-        if task.lr_schedule is not None:
-            factor = SCHEDULES[task.lr_schedule]((epoch + i / n_batches) / task.epochs)
-            for group, rate in zip(
-                net.optimizer_.param_groups, base_rates, strict=True
-            ):
-                group["lr"] = rate * factor
-        sums += _train_batch(net, samples, index, dropout_generator, with_accuracy)
-    # One transfer an epoch: on a GPU each one waits for the work before it.
-    total, *means = torch.stack(sums).view(n_batches, -1).sum(0).tolist()
-    names = ["train_loss", "train_acc"][: len(means)]
-    return {name: mean / total for name, mean in zip(names, means, strict=True)}
-
-
-def _batches(net: BlobNet, n: int, size: int) -> Iterator[slice | torch.Tensor]:
-    """Yield the row indices of each batch; a full batch keeps the rows' order."""
-    if size == n:
-        yield slice(0, n)
-        return
-    generator = _generator(net, SHUFFLE_STREAM, torch.device("cpu"))
-    yield from torch.split(torch.randperm(n, generator=generator).to(net.device), size)
-
-
-def _train_batch(
-    net: BlobNet,
-    samples: Samples,
-    index: slice | torch.Tensor,
-    dropout_generator: torch.Generator | None,
-    with_accuracy: bool,
-) -> list[torch.Tensor]:
-    """Make one step of the optimizer on the batch `index`.
-
-    Returns
-    -------
-    list of torch.Tensor of shape ()
-        Sums over the batch: of the weights, of weight times loss, and, if
-        `with_accuracy`, of the weights of the rows that are classified right.
-    """
-    if net.callbacks_:
-        batch = samples.take(index)[:2]
-        net.notify("on_batch_begin", batch=batch, training=True)
-    # A batch whose rows all have a class of weight zero has no gradient.
-    weight = samples.weight[index].sum().clamp_min_(torch.finfo(net.dtype).tiny)
-    calls: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
-
-    def closure() -> torch.Tensor:
-        net.optimizer_.zero_grad()
-        sums: list[torch.Tensor] = []
-        outputs = []
-        for block in blocks(index):
-            X, y, w = samples.take(block)
-            logits = _train_logits(net.module_, X, dropout_generator)
-            losses = _cross_entropy(net, logits, y)
-            torch.autograd.backward(losses, w / weight)  # of the weighted mean
-            of_block = [torch.dot(losses.detach(), w)]
-            if with_accuracy:
-                of_block.append(_correct(logits.detach(), y, w))
-            sums = (
-                [a + b for a, b in zip(sums, of_block, strict=True)]
-                if sums
-                else of_block
-            )
-            if net.callbacks_:
-                outputs.append(logits.detach())
-        calls.append((sums, outputs))
-        if net.callbacks_:
-            net.notify(
-                "on_grad_computed",
-                named_parameters=list(net.module_.named_parameters()),
-                batch=batch,
-                training=True,
-            )
-        return sums[0] / weight
-
-    with torch.enable_grad():
-        net.optimizer_.step(closure)
-    # An optimizer may call the closure more than once (LBFGS): the first call is
-    # the one at the weights the batch began with.
-    sums, outputs = calls[0]
-    if net.callbacks_:
-        loss = sums[0] / weight
-        net.history.record_batch("train_loss", loss.item())
-        net.history.record_batch("train_batch_size", len(batch[1]))
-        net.notify(
-            "on_batch_end",
-            batch=batch,
-            training=True,
-            loss=loss,
-            y_pred=torch.cat(outputs),
-        )
-    return [weight, *sums]
-
-
-def _train_logits(
-    module: BlobModel, X: torch.Tensor, generator: torch.Generator | None
-) -> torch.Tensor:
-    """Return the logits in training mode, with dropout from `generator`.
-
-    torch's own dropout draws from the global generator, which a fit leaves alone.
-    """
-    for layer in module.linear_layer_stack:
-        if isinstance(layer, nn.Dropout):
-            keep = torch.empty_like(X).bernoulli_(1 - layer.p, generator=generator)
-            X = X * keep.div_(1 - layer.p)
-        else:
-            X = layer(X)
-    return X
-
-
-def _validate(net: BlobNet, samples: Samples) -> dict[str, float]:
-    """Return loss and accuracy on the validation rows."""
-    batch = (samples.X, samples.y)
-    if net.callbacks_:
-        net.notify("on_batch_begin", batch=batch, training=False)
-    sums = samples.weight.new_zeros(3)
-    outputs = []
-    with torch.no_grad():
-        for block in blocks(slice(0, len(samples))):
-            X, y, w = samples.take(block)
-            logits = net.module_(X)
-            loss = torch.dot(_cross_entropy(net, logits, y), w)
-            sums += torch.stack([w.sum(), loss, _correct(logits, y, w)])
-            if net.callbacks_:
-                outputs.append(logits)
-    total, loss, correct = sums.tolist()
-    if net.callbacks_:
-        net.history.record_batch("valid_loss", loss / total)
-        net.history.record_batch("valid_batch_size", len(samples))
-        net.notify(
-            "on_batch_end",
-            batch=batch,
-            training=False,
-            loss=sums[1] / sums[0],
-            y_pred=torch.cat(outputs),
-        )
-    return {"valid_loss": loss / total, "valid_acc": correct / total}
-
-
-def _cross_entropy(net: BlobNet, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return the loss of each row, (n,)."""
-    smoothing = net.criterion_.label_smoothing
-    return nn.functional.cross_entropy(
-        logits, y, reduction="none", label_smoothing=smoothing
-    )
-
-
-def _correct(logits: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """Return the weight of the rows whose largest logit is their class."""
-    return torch.dot((logits.argmax(1) == y).to(w.dtype), w)
-
-
-def _generator(net: BlobNet, stream: int, device: torch.device) -> torch.Generator:
+def _generator(net: BlobNet, stream: int, device: str) -> torch.Generator:
     """Return a use's generator in this epoch, a function of seed, use and epoch."""
     words = np.random.SeedSequence((net.seed, stream, len(net.history)))
     seed = int(words.generate_state(1, np.uint64)[0])

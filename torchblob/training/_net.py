@@ -15,7 +15,7 @@ from skorch.dataset import Dataset
 from skorch.history import History
 from torch import nn
 
-from torchblob.nn import BlobModel
+from torchblob.nn import BlobModel, Kernel
 from torchblob.training._loop import Task, train
 from torchblob.training._samples import Samples, blocks, dense_rows
 
@@ -88,6 +88,17 @@ class BlobNet(NeuralNetClassifier):
                 f"that returns a torch.optim.Optimizer. It returned {self.optimizer_!r}"
             )
         return self
+
+    def make_kernel(self) -> Kernel:
+        """Return a kernel that works on the module's parameters in place."""
+        layers = self.module_.linear_layers
+        return Kernel(
+            [layer.weight for layer in layers],
+            [layer.bias for layer in layers],
+            self.module_.activation,
+            label_smoothing=self.criterion_.label_smoothing,
+            dropout=self.module_.dropout > 0,
+        )
 
     def go_on_from(self, other: BlobNet, *, keep_optimizer: bool) -> None:
         """Take over another net's weights and history; it stays as it is.
@@ -173,8 +184,9 @@ class BlobNet(NeuralNetClassifier):
             yield from super().forward_iter(X, training=training, device=device)
             return
         home = torch.device(self.device)
-        self.module_.eval()
+        kernel = self.make_kernel()
         with torch.no_grad():
             for block in blocks(slice(0, X.shape[0])):
                 rows = dense_rows(X, block, home).to(self.dtype)
-                yield self.module_(rows).to(device)
+                # A copy: the next block overwrites the kernel's.
+                yield kernel.logits(rows).mT.clone().to(device)

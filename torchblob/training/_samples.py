@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-BLOCK = 8192
+BLOCK = 4096
 """Rows that pass through a network at once: memory is O(BLOCK), not O(n_samples)."""
 
 
@@ -57,3 +57,46 @@ def blocks(index: slice | torch.Tensor) -> Iterator[slice | torch.Tensor]:
         return
     for start in range(index.start, index.stop, BLOCK):
         yield slice(start, min(start + BLOCK, index.stop))
+
+
+class Batch:
+    """The rows of one step.
+
+    Parameters
+    ----------
+    samples : Samples
+        All rows.
+    index : slice from 0, or torch.Tensor of shape (n,)
+        Which of them.
+
+    Attributes
+    ----------
+    weight : torch.Tensor of shape ()
+        The sum of their weights.
+    """
+
+    def __init__(self, samples: Samples, index: slice | torch.Tensor) -> None:
+        self.samples, self.index = samples, index
+        w = samples.weight[index]
+        # Rows that all have a class of weight zero have no gradient.
+        self.weight = w.sum().clamp_min_(torch.finfo(w.dtype).tiny)
+        self.w = w / self.weight
+        self._views: list[tuple[torch.Tensor, ...]] | None = None
+        if isinstance(index, slice) and isinstance(samples.X, torch.Tensor):
+            self._views = list(self._parts())
+
+    def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return features and classes of all rows."""
+        X, y, _ = self.samples.take(self.index)
+        return X, y
+
+    def parts(self) -> Iterable[tuple[torch.Tensor, ...]]:
+        """Return features, classes and shares of the total weight, block by block."""
+        return self._parts() if self._views is None else self._views
+
+    def _parts(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        for block, at in zip(
+            blocks(self.index), blocks(slice(0, len(self.w))), strict=True
+        ):
+            X, y, _ = self.samples.take(block)
+            yield X, y, self.w[at]

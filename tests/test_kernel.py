@@ -1,0 +1,195 @@
+"""The kernel against autograd, the oracle, in float64."""
+
+import pytest
+import torch
+from torch import nn
+
+from torchblob import BlobModel
+from torchblob.nn import ACTIVATIONS, Kernel
+
+FEATURES, CLASSES, ROWS = 4, 3, 57
+
+
+class Stack:
+    """K networks with data, weights and dropout masks of their own."""
+
+    def __init__(self, n_networks, hidden_units, activation, *, dropout=False):
+        generator = torch.Generator().manual_seed(0)
+        self.generator = generator
+        self.activation, self.hidden_units = activation, hidden_units
+        self.models = [
+            BlobModel(FEATURES, CLASSES, hidden_units, activation, generator=generator)
+            for _ in range(n_networks)
+        ]
+        for model in self.models:
+            model.double()
+        self.x = self.draw(FEATURES).transpose(-1, -2).contiguous()
+        self.y = torch.randint(CLASSES, (n_networks, ROWS), generator=generator)
+        self.w = self.draw().abs()
+        self.masks = None
+        if dropout:
+            self.masks = [(self.draw(width) > 0.3).double() for width in hidden_units]
+
+    def draw(self, *units):
+        shape = (len(self.models), *units, ROWS)
+        return torch.randn(shape, generator=self.generator, dtype=torch.float64)
+
+    def parameters(self, name):
+        """Return the layers' weights or biases, stacked, or as they are for K = 1."""
+        of_models = [
+            [getattr(layer, name).detach() for layer in model.linear_layers]
+            for model in self.models
+        ]
+        return [self.unstack(torch.stack(of)) for of in zip(*of_models, strict=True)]
+
+    def unstack(self, tensor):
+        return tensor[0] if len(self.models) == 1 else tensor
+
+    def kernel(self, **params):
+        return Kernel(
+            self.parameters("weight"),
+            self.parameters("bias"),
+            self.activation,
+            dropout=self.masks is not None,
+            **params,
+        )
+
+    def accumulate(self, kernel, block=ROWS):
+        """Return the loss sums, (K,), after walking all rows in blocks."""
+        x, y, w = map(self.unstack, (self.x, self.y, self.w))
+        total = 0.0
+        for start in range(0, ROWS, block):
+            at = slice(start, start + block)
+            masks = None
+            if self.masks is not None:
+                masks = [self.unstack(mask)[..., at] for mask in self.masks]
+            total += kernel.accumulate(
+                x[..., at, :], y[..., at], w[..., at], first=start == 0, masks=masks
+            )[0]
+        return total.reshape(-1)
+
+    def autograd(self, label_smoothing=0.0):
+        """Return the loss sums, (K,), and the gradients of each model's parameters."""
+        losses, gradients = [], []
+        for k, model in enumerate(self.models):
+            h, hidden = self.x[k], 0
+            for layer in model.linear_layer_stack:
+                if isinstance(layer, nn.Linear) and layer is not model.linear_layers[0]:
+                    if self.masks is not None:
+                        h = h * self.masks[hidden][k].T
+                    hidden += 1
+                h = layer(h)
+            loss = nn.functional.cross_entropy(
+                h, self.y[k], reduction="none", label_smoothing=label_smoothing
+            )
+            losses.append((loss * self.w[k]).sum())
+            gradients.append(torch.autograd.grad(losses[-1], list(model.parameters())))
+        return torch.stack(losses).detach(), gradients
+
+
+def assert_agree(stack, kernel, losses, label_smoothing=0.0):
+    """Check sums and gradients against autograd's, to 1e-10 of their norm."""
+    expected_losses, expected = stack.autograd(label_smoothing)
+    torch.testing.assert_close(losses, expected_losses, rtol=1e-10, atol=0)
+    for i, gradient in enumerate(kernel.gradients):
+        oracle = torch.stack([of_model[i] for of_model in expected])
+        error = (gradient.reshape(oracle.shape) - oracle).flatten(1).norm(dim=1)
+        assert (error <= 1e-10 * oracle.flatten(1).norm(dim=1)).all()
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("n_networks", [1, 3])
+@pytest.mark.parametrize("hidden_units", [(), (5,), (6, 4), (5, 4, 3)])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_loss_and_gradient_agree_with_autograd(
+    activation, hidden_units, n_networks, label_smoothing, dropout
+):
+    stack = Stack(n_networks, hidden_units, activation, dropout=dropout)
+    kernel = stack.kernel(label_smoothing=label_smoothing)
+    losses = stack.accumulate(kernel)
+    assert_agree(stack, kernel, losses, label_smoothing)
+
+
+@pytest.mark.parametrize("block", [1, 20, 56, 57, 100])
+@pytest.mark.parametrize("n_networks", [1, 3])
+def test_blocks_add_up_to_the_whole_wherever_they_end(n_networks, block):
+    stack = Stack(n_networks, (6, 4), "silu", dropout=True)
+    kernel = stack.kernel(label_smoothing=0.1)
+    losses = stack.accumulate(kernel, block)
+    assert_agree(stack, kernel, losses, 0.1)
+
+
+def test_a_second_batch_starts_from_zero():
+    stack = Stack(2, (6, 4), "relu")
+    kernel = stack.kernel()
+    stack.accumulate(kernel, block=20)
+    assert_agree(stack, kernel, stack.accumulate(kernel, block=20))
+
+
+@pytest.mark.parametrize("n_networks", [1, 3])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_logits_are_those_of_the_modules(activation, n_networks):
+    stack = Stack(n_networks, (6, 4), activation)
+    logits = stack.kernel().logits(stack.unstack(stack.x))
+    expected = torch.stack(
+        [model(x).T for model, x in zip(stack.models, stack.x, strict=True)]
+    )
+    torch.testing.assert_close(logits, stack.unstack(expected).detach())
+
+
+@pytest.mark.parametrize("n_networks", [1, 3])
+def test_evaluation_gives_the_weighted_sums_of_losses_and_hits(n_networks):
+    stack = Stack(n_networks, (6, 4), "tanh")
+    x, y, w = map(stack.unstack, (stack.x, stack.y, stack.w))
+    kernel = stack.kernel(label_smoothing=0.1)
+    loss, hits = kernel.evaluate(x, y, w)
+    torch.testing.assert_close(loss.reshape(-1), stack.autograd(0.1)[0])
+    expected = [
+        (stack.w[k] * (model(stack.x[k]).argmax(1) == stack.y[k])).sum()
+        for k, model in enumerate(stack.models)
+    ]
+    torch.testing.assert_close(hits.reshape(-1), torch.stack(expected))
+    assert torch.equal(kernel.accumulate(x, y, w, with_hits=True)[1], hits)
+
+
+def test_a_tie_is_a_hit_for_the_first_class_only():
+    kernel = Kernel([torch.zeros(3, 2)], [torch.zeros(3)])
+    _, hits = kernel.evaluate(torch.ones(3, 2), torch.tensor([0, 1, 2]), torch.ones(3))
+    assert hits.item() == 1
+
+
+def test_a_row_of_weight_zero_adds_nothing():
+    stack = Stack(2, (6, 4), "relu")
+    stack.w[:, 7] = 0
+    stack.x[:, 7] = 1e6
+    kernel = stack.kernel()
+    stack.accumulate(kernel)
+    with_row = [gradient.clone() for gradient in kernel.gradients]
+    stack.x[:, 7] = 0
+    stack.accumulate(kernel)
+    for gradient, expected in zip(kernel.gradients, with_row, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_the_kernel_works_on_the_weights_where_they_are():
+    stack = Stack(1, (6, 4), "relu")
+    model, x = stack.models[0], stack.x[0]
+    layers = model.linear_layers
+    kernel = Kernel(
+        [layer.weight for layer in layers], [layer.bias for layer in layers]
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    torch.testing.assert_close(kernel.logits(x), model(x).T.detach())
+
+
+def test_large_logits_neither_overflow_nor_lose_the_gradient():
+    weight = torch.tensor([[1e3], [-1e3]], dtype=torch.float32)
+    kernel = Kernel([weight], [torch.zeros(2)])
+    x, y = torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 1])
+    loss, hits = kernel.accumulate(x, y, torch.ones(2), with_hits=True)
+    assert loss.item() == 2000
+    assert hits.item() == 1
+    assert kernel.weight_grads[0].tolist() == [[1.0], [-1.0]]
