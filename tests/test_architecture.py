@@ -15,7 +15,7 @@ LAYERS = [
     ["torchblob.nn"],
     ["torchblob.training"],
     ["torchblob._data", "torchblob._device", "torchblob._parameters"],
-    ["torchblob._problem", "torchblob._tasks"],
+    ["torchblob._convergence", "torchblob._problem", "torchblob._tasks"],
     ["torchblob._classifier"],
     ["torchblob"],
 ]

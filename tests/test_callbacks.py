@@ -16,9 +16,11 @@ from skorch.callbacks import (
     Checkpoint,
     EarlyStopping,
     EpochScoring,
+    Freezer,
     GradientNormClipping,
     LRScheduler,
     ProgressBar,
+    Unfreezer,
 )
 from torch.optim.lr_scheduler import StepLR
 
@@ -361,6 +363,27 @@ def test_clipping_bounds_the_norm_of_the_gradient(small):
     # Five steps of gradient descent at a rate of 0.1 are as long as their gradients.
     start = weights(fit(*small, max_epochs=1, lr=1e-300))
     assert 0 < float((weights(clf) - start).norm()) <= 5 * 0.1 * 0.01 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("params", [{}, {"optimizer": "adamw", "weight_decay": 0.1}])
+def test_a_freezer_keeps_the_layers_it_names(small, params):
+    freeze = Freezer("linear_layer_stack.0.*")
+    thaw = Unfreezer("linear_layer_stack.0.*", at=4)
+
+    class First(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_epoch_end(self, net, **kwargs):
+            layers = net.module_.linear_layers
+            self.seen.append([layer.weight.detach().clone() for layer in layers])
+
+    first = First()
+    fit(*small, max_epochs=4, callbacks=[freeze, thaw, first], **params)
+    for before, after in zip(first.seen[:2], first.seen[1:3], strict=True):
+        assert torch.equal(before[0], after[0])
+        assert not torch.equal(before[1], after[1])
+    assert not torch.equal(first.seen[2][0], first.seen[3][0])
 
 
 def test_a_callback_may_have_a_name(small):

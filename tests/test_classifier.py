@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits, make_moons
+from sklearn.datasets import load_breast_cancer, load_digits, make_moons
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import log_loss
 from skorch.callbacks import Callback
@@ -339,6 +339,45 @@ def test_the_tutorials_run_gives_no_warning(blobs, activation):
     assert clf.loss_curve_[-2] - clf.loss_curve_[-1] > 1e-4
 
 
+@pytest.mark.parametrize(
+    "params", [{}, {"class_weight": "balanced"}, {"label_smoothing": 0.1}]
+)
+def test_a_network_that_has_not_learned_gives_a_convergence_warning(params):
+    X, y = load_breast_cancer(return_X_y=True)  # features of up to 4000, not scaled
+    with pytest.warns(
+        ConvergenceWarning, match=r"has not learned\. .*Scale.*lr"
+    ) as seen:
+        clf = fit(X, y, **params)
+    assert len(np.unique(clf.predict(X))) == 1
+    assert seen[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit((X - X.mean(0)) / X.std(0), y, tol=1, **params)
+
+
+def test_a_loss_that_ends_far_above_that_of_guessing_gives_a_convergence_warning(small):
+    with pytest.warns(ConvergenceWarning, match=r"has not learned"):
+        fit(*small, lr=1000, activation="tanh")
+
+
+def test_few_epochs_raise_no_doubts(small):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(*small, max_epochs=10, lr=1e-9)
+    with pytest.warns(ConvergenceWarning, match=r"has not learned"):
+        fit(*small, max_epochs=11, lr=1e-9)
+
+
+def test_the_answer_without_features_is_that_to_the_weighted_smoothed_shares(small):
+    X, y = np.zeros((120, 1)), small[1]
+    weight = np.where(y == 0, 3.0, 1.0)
+    params = {"class_weight": {1: 2.0, 0: 1.0, 2: 1.0}, "label_smoothing": 0.2}
+    with pytest.warns(ConvergenceWarning, match=r"has not learned") as seen:
+        clf = fit(X, y, weight, lr=1.0, hidden_units=(), max_epochs=500, **params)
+    loss = f"{clf.loss_curve_[-1]:.4g}"  # the biases have learned the shares
+    assert f"loss, {loss}, is not below {loss}, that" in str(seen[0].message)
+
+
 def test_prediction_before_fit_is_a_not_fitted_error(small):
     for method in ("predict", "predict_proba", "decision_function"):
         with pytest.raises(NotFittedError):
@@ -386,6 +425,41 @@ def test_the_module_is_a_blob_model_on_the_device(small):
     assert clf.device_ == torch.device("cpu")
     logits = clf.module_(torch.from_numpy(small[0]))
     np.testing.assert_array_equal(logits.detach(), clf.decision_function(small[0]))
+
+
+class Threads(Callback):
+    """Note the number of torch's threads in each epoch."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.seen.append(torch.get_num_threads())
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("repeats", [1, 40])
+def test_a_small_fit_computes_with_one_thread_and_a_large_one_with_all(small, repeats):
+    X, y = np.tile(small[0], (repeats, 1)), np.tile(small[1], repeats)
+    threads = Threads()
+    fit(X, y, hidden_units=64, max_epochs=2, callbacks=[threads])
+    assert threads.seen == ([1, 1] if repeats == 1 else [2, 2])
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_fit_that_fails_gives_the_threads_back(small):
+    with pytest.raises(ValueError, match="training loss became"):
+        fit(*small, lr=1e30)
+    assert torch.get_num_threads() == 2
 
 
 def test_predictions_in_blocks_are_those_in_one_piece(small):

@@ -354,15 +354,15 @@ def frame_with(X, row, column, value):
 
 
 NOT_FINITE = [
-    (lambda X: with_value(X, 5, 2, NAN), "contains NaN, first at row 5, column 2"),
-    (lambda X: with_value(X, 0, 0, -INF), "infinity.* first at row 0, column 0"),
-    (lambda X: frame_with(X, 3, 1, NAN), "NaN, first at row 3, column 'b'"),
+    (lambda X: with_value(X, 5, 2, NAN), "contains NaN, at row 5, column 2"),
+    (lambda X: with_value(X, 0, 0, -INF), "infinity.* at row 0, column 0"),
+    (lambda X: frame_with(X, 3, 1, NAN), "NaN, at row 3, column 'b'"),
     (lambda X: sparse.csr_array(with_value(X, 7, 3, INF)), "at row 7, column 3"),
     (lambda X: sparse.csc_array(with_value(X, 7, 3, NAN)), "NaN.* row 7, column 3"),
     (lambda X: torch.from_numpy(with_value(X, 9, 1, NAN)), "NaN.* row 9, column 1"),
     (
         lambda X: torch.from_numpy(with_value(X, 9, 1, 1e300)).float(),
-        "infinity or a value too large for float32, first at row 9",
+        "infinity or a value too large for float32, at row 9",
     ),
 ]
 
@@ -387,9 +387,26 @@ def test_a_value_that_is_not_finite_is_an_error_that_says_where(small, spoil, me
         assert "TorchBlobClassifier needs finite numbers" in str(error.value)
 
 
+@pytest.mark.parametrize("params", [{}, {"early_stopping": True}])
+@pytest.mark.parametrize("row", [20, 119])
+def test_the_row_of_such_a_value_is_counted_in_the_data_as_passed(small, row, params):
+    X, y = small
+    weight = np.ones(len(X))
+    weight[:10] = 0
+    message = f"NaN, at row {row}, column 1"
+    with pytest.raises(ValueError, match=message):
+        make(**params).fit(with_value(X, row, 1, NAN), y, weight)
+
+
+def test_an_error_in_validation_data_says_so(small):
+    X, y = small
+    with pytest.raises(ValueError, match=r"fit, in X_val or y_val: .* NaN"):
+        make().fit(X, y, X_val=with_value(X, 5, 2, NAN), y_val=y)
+
+
 def test_a_value_too_large_for_float32_is_an_error(small):
     X, y = with_value(small[0], 4, 0, 1e300), small[1]
-    with pytest.raises(ValueError, match="too large for float32, first at row 4"):
+    with pytest.raises(ValueError, match="too large for float32, at row 4"):
         make(dtype="float32").fit(X, y)
 
 
@@ -416,12 +433,17 @@ BAD_DATA = {
     "zero weights": ((X0, Y0, WEIGHT * 0), {}, "sample weights are all zero"),
     "short weights": ((X0, Y0, WEIGHT[:4]), {}, "6 rows of X, 4 .* sample_weight"),
     "2-d weights": ((X0, Y0, np.c_[WEIGHT]), {}, r"1D array or scalar.* \(6, 1\)"),
-    "no y_val": ((X0, Y0), {"X_val": X0}, "X_val and y_val together. Got only X_val"),
-    "no X_val": ((X0, Y0), {"y_val": Y0}, "X_val and y_val together. Got only y_val"),
+    "no y_val": ((X0, Y0), {"X_val": X0}, "both are needed together. Got only X_val"),
+    "no X_val": ((X0, Y0), {"y_val": Y0}, "both are needed together. Got only y_val"),
+    "short y_val": (
+        (X0, Y0),
+        {"X_val": X0, "y_val": Y0[:4]},
+        "in X_val or y_val: .* 6 rows of X, 4 entries of y",
+    ),
     "wide X_val": (
         (X0, Y0),
         {"X_val": np.zeros((6, 3)), "y_val": Y0},
-        "X has 3 features, but TorchBlobClassifier is expecting 2",
+        "in X_val or y_val: X has 3 features, but TorchBlobClassifier is expecting 2",
     ),
     "new class in y_val": (
         (X0, Y0),
@@ -446,6 +468,7 @@ NAMES = "'elu', 'gelu', 'identity', 'leaky_relu', 'logistic', 'relu', 'silu', 't
 BAD_PARAMETERS = [
     ("hidden_units", 0, r"an int in the range \[1, inf\) or a sequence of such ints"),
     ("hidden_units", -3, "an int in the range"),
+    ("hidden_units", True, "an int in the range"),
     ("hidden_units", [8, 0], "an int in the range"),
     ("hidden_units", (8, 2.5), "an int in the range"),
     ("hidden_units", 8.5, "an instance of 'int' or an array-like"),
@@ -453,7 +476,7 @@ BAD_PARAMETERS = [
     ("activation", "swish", f"one of {NAMES}"),
     ("activation", None, "an instance of 'str'"),
     ("dropout", 1.0, r"a float in the range \[0.0, 1.0\)"),
-    ("optimizer", "lbfgs", "one of 'adam', 'adamw', 'rmsprop', 'sgd'"),
+    ("optimizer", "lbfgs", "one of 'adam', .*'sgd' or a callable"),
     ("optimizer", None, "an instance of 'str' or a callable"),
     ("lr", 0, r"a float in the range \(0.0, inf\)"),
     ("lr", -1.0, "a float in the range"),
@@ -462,12 +485,13 @@ BAD_PARAMETERS = [
     ("lr", "fast", "an instance of 'float'"),
     ("momentum", 1.0, r"a float in the range \[0.0, 1.0\)"),
     ("weight_decay", -0.1, r"a float in the range \[0.0, inf\)"),
-    ("lr_schedule", "step", "one of 'cosine', 'linear'"),
+    ("lr_schedule", "step", "one of 'cosine', 'linear' or None"),
     ("batch_size", 0, "None or an int >= 1"),
     ("batch_size", 2.5, "an instance of 'int' or None"),
     ("max_epochs", 0, r"an int in the range \[1, inf\)"),
-    ("class_weight", "even", "one of 'balanced'"),
+    ("class_weight", "even", "one of 'balanced', a dict or None"),
     ("class_weight", {0: -1.0}, "finite weights >= 0"),
+    ("class_weight", {0: 2.0, 7: 1.0}, r"from \[0, 1\]. Got .*7: 1.0"),
     ("class_weight", {0: 0.0, 1: 0.0}, "one of them positive"),
     ("label_smoothing", 1.0, "a float in the range"),
     ("early_stopping", "yes", "an instance of 'bool'"),

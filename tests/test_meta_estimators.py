@@ -133,7 +133,7 @@ def test_feature_names_arrive_through_a_pipeline_of_data_frames(small):
 
 
 def test_a_grid_search_over_hidden_units_mixes_ints_and_tuples(moons):
-    grid = {"hidden_units": [1, 32, (), (16, 16, 16)]}
+    grid = {"hidden_units": [4, 32, (), (16, 16, 16)]}
     base = make(optimizer="adam", lr=0.05, tol=1)
     search = GridSearchCV(base, grid, cv=CV).fit(*moons)
     expected = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,11 +11,11 @@ import numpy as np
 import torch
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 
+from torchblob._convergence import warn_if_unfinished
 from torchblob._data import (
     Table,
     check_features,
@@ -26,26 +25,14 @@ from torchblob._data import (
 )
 from torchblob._parameters import TYPES, check_values
 from torchblob._problem import make_net, make_pass, make_task
-from torchblob._tasks import CallbackSupportMixin, epoch_tasks, with_callbacks
+from torchblob._tasks import (
+    FRAMES_OF_WITH_CALLBACKS,
+    CallbackSupportMixin,
+    epoch_tasks,
+    with_callbacks,
+)
 from torchblob.nn import BlobModel
 from torchblob.training import BlobNet, Task
-
-
-def _is_still_falling(losses: list[float], window: int, tol: float) -> bool:
-    """Return whether more epochs would have lowered the loss by much.
-
-    The pace is the slope of a line through the last `window` epochs. It must exceed
-    `tol`, and a tenth of the mean pace of the whole training: then as many epochs
-    again would add a tenth or more to what the training achieved. Without the second
-    part, training that is all but done is reported as unfinished: cross-entropy on
-    separable classes falls forever, ever slower.
-    """
-    if len(losses) <= window:
-        return False
-    recent = losses[-window - 1 :]
-    pace = -np.polyfit(np.arange(window + 1), recent, 1)[0]
-    mean_pace = (losses[0] - losses[-1]) / (len(losses) - 1)
-    return bool(pace > tol and pace > 0.1 * mean_pace)
 
 
 def _is_dispatched(X: Any) -> bool:
@@ -179,7 +166,9 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     equals a repeated row, a weight of 0 a removed one. Rows of weight 0 are left out
     before anything else, so a class that has no other rows is not in `classes_`.
 
-    A :class:`~sklearn.exceptions.ConvergenceWarning` says that training used all of
+    A :class:`~sklearn.exceptions.ConvergenceWarning` says that the training, of more
+    than `n_iter_no_change` epochs, came to nothing: its loss is not below that of
+    answering with the share of each class. It says too that the training used all of
     `max_epochs` while the loss still fell, over the last `n_iter_no_change` epochs,
     by more than `tol` an epoch and more than a tenth of its mean pace. The second part
     keeps silent about training that is all but done: cross-entropy on classes that
@@ -285,6 +274,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Weight of each row in the loss, >= 0; None is 1 for each.
         X_val : like `X`, of shape (n_val, n_features), default=None
             Validation data, evaluated after each epoch and watched by early stopping.
+            A Pipeline transforms them as it does `X` only if it is told to, by its
+            `transform_input=["X_val"]` with metadata routing.
         y_val : like `y`, of shape (n_val,), default=None
             Their labels.
 
@@ -310,7 +301,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             task = make_task(self, net, table, (X_val, y_val), weighted=weighted)
             with epoch_tasks(self, net, X, y, sample_weight) as tasks:
                 self._train(net, replace(task, watcher=tasks))
-        self._warn_if_unfinished(self.loss_curve_[epochs_before:])
+        losses = self.loss_curve_[epochs_before:]
+        warn_if_unfinished(self, losses, task.train, 2 + FRAMES_OF_WITH_CALLBACKS)
         return self
 
     def partial_fit(
@@ -520,21 +512,6 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "the features, for example by a StandardScaler in a Pipeline."
             ) from error
         self.net_ = net
-
-    def _warn_if_unfinished(self, losses: list[float]) -> None:
-        """Warn if training used all its epochs and needed more; see the Notes."""
-        window = self.n_iter_no_change
-        if len(losses) == self.max_epochs and _is_still_falling(
-            losses, window, self.tol
-        ):
-            warnings.warn(
-                f"{type(self).__name__}: the training loss was still falling at "
-                f"max_epochs={self.max_epochs}: {losses[-1]:.4g}, and {window} epochs "
-                f"before {losses[-1 - window]:.4g}. Raise max_epochs or lr, or scale "
-                "the features, for example by a StandardScaler.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
 
     def _logits(self, X: Any) -> torch.Tensor:
         """Return the logits of data to predict on, (n_samples, n_classes)."""

@@ -29,11 +29,14 @@ class Table:
         Class labels.
     weights : ndarray of shape (n_samples,), float64
         Sample weights, > 0.
+    rows : ndarray of shape (n_samples,), int
+        Where each row was in what the user passed.
     """
 
     X: Any
     y: np.ndarray
     weights: np.ndarray
+    rows: np.ndarray
 
     def where(self, mask: np.ndarray) -> Table:
         """Return the rows for which `mask`, bool of shape (n_samples,), is True."""
@@ -42,7 +45,7 @@ class Table:
             if torch.is_tensor(self.X)
             else mask
         )
-        return Table(self.X[at], self.y[mask], self.weights[mask])
+        return Table(self.X[at], self.y[mask], self.weights[mask], self.rows[mask])
 
 
 def check_table(
@@ -59,7 +62,8 @@ def check_table(
     X = check_features(estimator, X, reset=reset)
     n_samples = X.shape[0]
     y = check_labels(y, n_samples, estimator)
-    table = Table(X, y, check_weights(sample_weight, n_samples, estimator))
+    weights = check_weights(sample_weight, n_samples, estimator)
+    table = Table(X, y, weights, np.arange(n_samples))
     return table if table.weights.all() else table.where(table.weights > 0)
 
 
@@ -82,7 +86,7 @@ def to_samples(
     """
     weights = torch.from_numpy(table.weights * factors[codes])
     return Samples(
-        to_features(table.X, dtype, estimator, device),
+        to_features(table.X, dtype, estimator, device, table.rows),
         torch.from_numpy(codes).to(device),
         weights.to(device, dtype),
     )
@@ -129,16 +133,18 @@ def to_features(
     dtype: torch.dtype,
     estimator: BaseEstimator,
     device: torch.device | None = None,
+    rows: np.ndarray | None = None,
 ) -> Any:
     """Return checked `X` in `dtype`: a tensor on `device`, or CSR on the host.
 
     Without a `device` the data stay where they are. The result may share memory with
-    `X`, so it must not be written to.
+    `X`, so it must not be written to. `rows` are the numbers by which an error calls
+    the rows, by default from 0.
 
     Raises
     ------
     ValueError
-        If a value is NaN or infinite, or too large for `dtype`; names the first.
+        If a value is NaN or infinite, or too large for `dtype`; names a place.
     """
     if isinstance(X, torch.Tensor):
         features = values = X.to(device, dtype)
@@ -152,7 +158,7 @@ def to_features(
             features = values = _as_tensor(features).to(device)
     # A finite sum proves finite values in one pass and without a temporary.
     if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
-        _raise_not_finite(features, estimator)
+        _raise_not_finite(features, estimator, rows)
     return features
 
 
@@ -181,7 +187,9 @@ class _Unlocked:
         }
 
 
-def _raise_not_finite(features: Any, estimator: BaseEstimator) -> None:
+def _raise_not_finite(
+    features: Any, estimator: BaseEstimator, rows: np.ndarray | None
+) -> None:
     if sparse.issparse(features):
         features = features.tocoo()
         at = int(np.flatnonzero(~np.isfinite(features.data))[0])
@@ -190,11 +198,13 @@ def _raise_not_finite(features: Any, estimator: BaseEstimator) -> None:
     else:
         row, column = torch.nonzero(~torch.isfinite(features))[0].tolist()
         value = float(features[row, column])
+    if rows is not None:
+        row = int(rows[row])
     names = getattr(estimator, "feature_names_in_", None)
     where = f"column {column}" if names is None else f"column {names[column]!r}"
     what = "NaN" if np.isnan(value) else "infinity or a value too large for float32"
     raise ValueError(
-        f"Input X contains {what}, first at row {row}, {where} (counted from 0). "
+        f"Input X contains {what}, at row {row}, {where} (counted from 0). "
         f"{type(estimator).__name__} needs finite numbers: drop such rows, or fill "
         "them in, for example with sklearn.impute.SimpleImputer in a Pipeline."
     )
@@ -334,8 +344,14 @@ def class_factors(
     counts = np.bincount(codes, weights=weights, minlength=len(classes))
     if class_weight == "balanced":
         return counts.sum() / (len(classes) * counts)
-    factors = compute_class_weight(class_weight, classes=classes, y=classes[codes])
     name = type(estimator).__name__
+    try:
+        factors = compute_class_weight(class_weight, classes=classes, y=classes[codes])
+    except ValueError as error:  # keys that are no classes, and classes without a key
+        raise ValueError(
+            f"The 'class_weight' parameter of {name} must have classes as keys, from "
+            f"{classes.tolist()}. Got {class_weight!r} instead."
+        ) from error
     if (factors < 0).any() or not np.isfinite(factors).all() or not factors @ counts:
         raise ValueError(
             f"The 'class_weight' parameter of {name} must give finite weights >= 0, "

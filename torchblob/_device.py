@@ -41,9 +41,12 @@ def resolve_device(device: str | torch.device, name: str) -> torch.device:
             return wanted
         if wanted.type in present:
             return torch.device(wanted.type)
+    hint = ""
+    if wanted is not None and wanted.type == "cuda" and torch.version.cuda is None:
+        hint = f" This build of torch, {torch.__version__}, has no CUDA."
     raise ValueError(
         f"The 'device' parameter of {name} must be 'auto' or a device that is present "
-        f"({', '.join(map(repr, present))}). Got {str(device)!r} instead."
+        f"({', '.join(map(repr, present))}). Got {str(device)!r} instead.{hint}"
     )
 
 

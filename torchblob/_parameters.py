@@ -60,7 +60,10 @@ class Rule(NamedTuple):
 
 def _is_widths(value: Any) -> bool:
     values = [value] if isinstance(value, Integral) else value
-    return all(isinstance(v, Integral) and int(v) > 0 for v in values)
+    return all(
+        isinstance(v, Integral) and not isinstance(v, bool) and int(v) > 0
+        for v in values
+    )
 
 
 def _is_callbacks(value: Any) -> bool:
@@ -69,11 +72,11 @@ def _is_callbacks(value: Any) -> bool:
     return all(hasattr(callback, "on_train_begin") for callback in callbacks)
 
 
-def _one_of(names: Iterable[str]) -> Rule:
+def _one_of(names: Iterable[str], other: str = "") -> Rule:
     names = sorted(names)
-    listed = ", ".join(map(repr, names))
-    # None and callables have passed the check of the type.
-    return Rule(lambda v: not isinstance(v, str) or v in names, f"one of {listed}")
+    needed = f"one of {', '.join(map(repr, names))}{other}"
+    # What is not a str has passed the check of the type.
+    return Rule(lambda v: not isinstance(v, str) or v in names, needed)
 
 
 _POSITIVE_INT = Rule(lambda v: v >= 1, "an int in the range [1, inf)")
@@ -88,14 +91,14 @@ RULES: dict[str, Rule] = {
     ),
     "activation": _one_of(ACTIVATIONS),
     "dropout": _BELOW_ONE,
-    "optimizer": _one_of(OPTIMIZERS),
+    "optimizer": _one_of(OPTIMIZERS, " or a callable"),
     "lr": Rule(lambda v: 0 < v < math.inf, "a float in the range (0.0, inf)"),
     "momentum": _BELOW_ONE,
     "weight_decay": _NON_NEGATIVE,
-    "lr_schedule": _one_of(SCHEDULES),
+    "lr_schedule": _one_of(SCHEDULES, " or None"),
     "batch_size": Rule(lambda v: v is None or v >= 1, "None or an int >= 1"),
     "max_epochs": _POSITIVE_INT,
-    "class_weight": _one_of(["balanced"]),
+    "class_weight": _one_of(["balanced"], ", a dict or None"),
     "callbacks": Rule(
         _is_callbacks, "None or a list of callbacks of skorch, or (name, callback)"
     ),

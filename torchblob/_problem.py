@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -158,25 +159,28 @@ def make_task(
         If labels are unknown, features not finite, or the validation data unfit.
     """
     codes, factors = _encode(estimator, table)
-    valid, valid_name = _check_validation_data(estimator, *validation), "Test"
-    if valid is None and estimator.early_stopping:
+    valid = valid_samples = None
+    valid_name = "Test"
+    if any(data is not None for data in validation):
+        with _about_validation_data(estimator):
+            valid = _check_validation_data(estimator, *validation)
+            valid_codes = encode_labels(valid.y, estimator.classes_, "y_val")
+            valid_samples = _samples(estimator, net, valid, valid_codes, factors)
+        weighted = False  # these rows have no weights
+    elif estimator.early_stopping:
         fraction = estimator.validation_fraction
         held_out = validation_rows(codes, fraction, net.seed, estimator)
         valid, valid_name = table.where(held_out), "Valid"
+        valid_samples = _samples(estimator, net, valid, codes[held_out], factors)
         table, codes = table.where(~held_out), codes[~held_out]
-    else:
-        weighted = False  # validation data that the user passed have no weights
     task = Task(
         _samples(estimator, net, table, codes, factors),
         epochs=estimator.max_epochs,
+        valid=valid_samples,
+        valid_name=valid_name,
         lr_schedule=estimator.lr_schedule,
     )
-    if valid is None:
-        return task
-    codes = encode_labels(valid.y, estimator.classes_, "y_val")
-    samples = _samples(estimator, net, valid, codes, factors)
-    task = replace(task, valid=samples, valid_name=valid_name)
-    if not estimator.early_stopping:
+    if valid is None or not estimator.early_stopping:
         return task
     by_loss = isinstance(estimator.scoring, str) and estimator.scoring == "loss"
     stopping = EarlyStopping(
@@ -210,14 +214,22 @@ def _samples(
     return to_samples(table, codes, factors, estimator, net.dtype, device)
 
 
+@contextmanager
+def _about_validation_data(estimator: TorchBlobClassifier) -> Iterator[None]:
+    """Say of an error in the block that the validation data are at fault."""
+    try:
+        yield
+    except ValueError as error:
+        name = type(estimator).__name__
+        raise ValueError(f"{name}.fit, in X_val or y_val: {error}") from error
+
+
 def _check_validation_data(
     estimator: TorchBlobClassifier, X_val: Any, y_val: Any
-) -> Table | None:
-    if X_val is None and y_val is None:
-        return None
+) -> Table:
     if X_val is None or y_val is None:
         raise ValueError(
-            f"{type(estimator).__name__}.fit needs X_val and y_val together. Got only "
+            "both are needed together. Got only "
             f"{'y_val' if X_val is None else 'X_val'}."
         )
     return check_table(estimator, X_val, y_val, None, reset=False)

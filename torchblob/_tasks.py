@@ -10,11 +10,20 @@ from sklearn.base import BaseEstimator
 
 from torchblob.training import BlobNet
 
-__all__ = ["CallbackSupportMixin", "epoch_tasks", "with_callbacks"]
+__all__ = [
+    "FRAMES_OF_WITH_CALLBACKS",
+    "CallbackSupportMixin",
+    "epoch_tasks",
+    "with_callbacks",
+]
+
+FRAMES_OF_WITH_CALLBACKS = 1
+"""Calls between a method's caller and the method, for a warning's stacklevel."""
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:  # scikit-learn < 1.9
+    FRAMES_OF_WITH_CALLBACKS = 0
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Nothing: this scikit-learn has no callbacks."""

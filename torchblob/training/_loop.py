@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +12,7 @@ import torch
 
 from torchblob.training._early_stopping import EarlyStopping
 from torchblob.training._samples import BLOCK, Batch, Samples
+from torchblob.training._threads import enough_threads
 
 if TYPE_CHECKING:
     from torchblob.training._net import BlobNet
@@ -26,9 +26,6 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 The cosine is that of Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with
 Warm Restarts, ICLR 2017, without restarts.
 """
-
-WORK_OF_ONE_THREAD = 4_000_000
-"""Multiply-adds of a block below which a second thread costs more than it brings."""
 
 # Each use of randomness has a stream of its own, so that one does not shift another.
 SHUFFLE_STREAM, DROPOUT_STREAM = 1, 2
@@ -88,24 +85,12 @@ def train(net: BlobNet, task: Task) -> None:
     """
     loop = _Loop(net, task)
     try:
-        with torch.no_grad(), _enough_threads(loop.work):
+        with torch.no_grad(), enough_threads(loop.work):
             for epoch in range(task.epochs):
                 if loop.run_epoch(epoch):
                     break
     finally:
         loop.close()
-
-
-@contextmanager
-def _enough_threads(work: int) -> Iterator[None]:
-    """Compute with one thread in the block if `work` is too little to share."""
-    threads = torch.get_num_threads()
-    if work < WORK_OF_ONE_THREAD:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _Loop:
@@ -114,10 +99,6 @@ class _Loop:
     def __init__(self, net: BlobNet, task: Task) -> None:
         self.net, self.task = net, task
         self.kernel = net.make_kernel()
-        for parameter, gradient in zip(
-            net.module_.parameters(), self.kernel.gradients, strict=True
-        ):
-            parameter.grad = gradient
         n = len(task.train)
         self.size = min(net.batch_size, n)
         self.n_batches = math.ceil(n / self.size)
@@ -147,6 +128,7 @@ class _Loop:
             task.watcher.begin()
         datasets = net.callback_datasets(task)
         net.notify("on_epoch_begin", **datasets)
+        self._give_gradients()
         row = self._train_epoch(epoch)
         if not math.isfinite(row["train_loss"]):
             raise FloatingPointError(
@@ -169,6 +151,12 @@ class _Loop:
             stop |= task.watcher.end()
         net.notify("on_epoch_end", **datasets)
         return stop
+
+    def _give_gradients(self) -> None:
+        """Show the optimizer the kernel's gradients of what is not frozen."""
+        parameters = self.net.module_.parameters()
+        for parameter, gradient in zip(parameters, self.kernel.gradients, strict=True):
+            parameter.grad = gradient if parameter.requires_grad else None
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """Pass once over the training rows; return the mean loss (and accuracy).
