@@ -278,6 +278,18 @@ def test_a_weight_of_two_is_a_repeated_row_and_of_zero_a_removed_one(
     assert weighted.loss_curve_ == pytest.approx(repeated.loss_curve_)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("exponent", [-900, -130, 126, 900])
+def test_only_the_proportions_of_the_weights_matter_however_large(
+    small, dtype, exponent
+):
+    X, y = small
+    weight = np.random.default_rng(0).uniform(0.1, 1, len(y))
+    params = {"dtype": dtype, "batch_size": 32, "max_epochs": 5}
+    scaled = make(**params).fit(X, y, np.ldexp(weight, exponent))
+    assert torch.equal(weights(scaled), weights(make(**params).fit(X, y, weight)))
+
+
 def test_class_weights_are_sample_weights_of_each_class(small):
     X, y = small
     by_class = make(class_weight={0: 2.0, 1: 0.5}).fit(X, y)
@@ -417,6 +429,11 @@ WEIGHT = np.ones(6)
 BAD_DATA = {
     "1-d X": ((X0[:, 0], Y0), {}, "Expected 2D array, got 1D array"),
     "1-d tensor": ((torch.zeros(6), Y0), {}, r"TorchBlobClassifier.*Got shape \(6,\)"),
+    "sparse tensor": (
+        (torch.zeros(6, 2).to_sparse(), Y0),
+        {},
+        "TorchBlobClassifier needs X as a real, dense tensor.*to_dense",
+    ),
     "no row": ((X0[:0], Y0[:0]), {}, "0 sample.* required by TorchBlobClassifier"),
     "no column": ((X0[:, :0], Y0), {}, "0 feature.* required by TorchBlobClassifier"),
     "complex X": ((X0 + 1j, Y0), {}, "Complex data not supported"),
@@ -462,6 +479,18 @@ BAD_DATA = {
 def test_bad_data_is_an_error_that_says_what_is_wrong(args, kwargs, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make().fit(*args, **kwargs)
+
+
+def test_numbers_of_numpy_are_taken_as_those_of_python(small):
+    params = {"hidden_units": (8, 8), "batch_size": 32, "max_epochs": 3, "lr": 0.5}
+    of_numpy = {
+        "hidden_units": np.array([8, 8]),
+        "batch_size": np.int32(32),
+        "max_epochs": np.int64(3),
+        "lr": np.float64(0.5),
+    }
+    expected = weights(make(**params).fit(*small))
+    assert torch.equal(weights(make(**of_numpy).fit(*small)), expected)
 
 
 NAMES = "'elu', 'gelu', 'identity', 'leaky_relu', 'logistic', 'relu', 'silu', 'tanh'"

@@ -84,7 +84,11 @@ def to_samples(
     factors : ndarray of shape (n_classes,)
         What each class's rows are weighed by, beside their own weight.
     """
-    weights = torch.from_numpy(table.weights * factors[codes])
+    weights = table.weights * factors[codes]
+    # Only their proportions matter. A power of two, which keeps them exact, brings them
+    # near 1, so that neither they nor their sums leave the range of `dtype`.
+    _, exponent = np.frexp(weights.max())
+    weights = torch.from_numpy(np.ldexp(weights, 1 - exponent))
     return Samples(
         to_features(table.X, dtype, estimator, device, table.rows),
         torch.from_numpy(codes).to(device),
@@ -110,11 +114,12 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     """
     if isinstance(X, torch.Tensor):
         name = type(estimator).__name__
-        if X.ndim != 2 or 0 in X.shape or X.is_complex():
+        if X.ndim != 2 or 0 in X.shape or X.is_complex() or X.layout != torch.strided:
             raise ValueError(
-                f"{name} needs X as a real tensor of shape (n_samples, n_features), "
-                f"at least (1, 1). Got shape {tuple(X.shape)}, {X.dtype}. "
-                "Use X.reshape(-1, 1) for a single feature."
+                f"{name} needs X as a real, dense tensor of shape (n_samples, "
+                f"n_features), at least (1, 1). Got shape {tuple(X.shape)}, {X.dtype}, "
+                f"{X.layout}. Use X.reshape(-1, 1) for a single feature, X.to_dense() "
+                "for a sparse tensor."
             )
         return validate_data(estimator, X.detach(), reset=reset, skip_check_array=True)
     return validate_data(

@@ -84,7 +84,7 @@ def make_net(
         lr=estimator.lr,
         criterion__label_smoothing=estimator.label_smoothing,
         classes=list(range(len(estimator.classes_))),
-        batch_size=estimator.batch_size or X.shape[0],
+        batch_size=int(estimator.batch_size or X.shape[0]),
         iterator_valid__batch_size=sys.maxsize,  # validation rows are one batch
         max_epochs=estimator.max_epochs,
         callbacks=estimator.callbacks,
