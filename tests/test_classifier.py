@@ -1,6 +1,7 @@
 """What the classifier learns and says, how it ends, and that it can be repeated."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -425,6 +426,22 @@ def test_the_module_is_a_blob_model_on_the_device(small):
     assert clf.device_ == torch.device("cpu")
     logits = clf.module_(torch.from_numpy(small[0]))
     np.testing.assert_array_equal(logits.detach(), clf.decision_function(small[0]))
+
+
+def test_threads_that_fit_and_predict_at_once_do_not_disturb_each_other(small):
+    X, y = small
+
+    def fit_and_predict(seed):
+        return fit(X, y, max_epochs=5, random_state=seed).predict_proba(X)
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(fit_and_predict, [0, 1] * 10))
+    for seed, proba in zip([0, 1] * 10, together, strict=True):
+        np.testing.assert_array_equal(proba, fit_and_predict(seed))
+    clf = fit(X, y, max_epochs=5)
+    with ThreadPoolExecutor(4) as pool:
+        for proba in pool.map(clf.predict_proba, [X] * 50):
+            np.testing.assert_array_equal(proba, together[0])
 
 
 class Threads(Callback):
