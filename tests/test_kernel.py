@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from torchblob import BlobModel
-from torchblob.nn import ACTIVATIONS, Kernel
+from torchblob.nn import ACTIVATIONS, Kernel, make_targets
 
 FEATURES, CLASSES, ROWS = 4, 3, 57
 
@@ -45,27 +45,36 @@ class Stack:
     def unstack(self, tensor):
         return tensor[0] if len(self.models) == 1 else tensor
 
-    def kernel(self, **params):
-        return Kernel(
-            self.parameters("weight"),
-            self.parameters("bias"),
+    def kernel(self):
+        """Return a kernel, and the gradients it writes."""
+        weights, biases = self.parameters("weight"), self.parameters("bias")
+        pairs = zip(weights, biases, strict=True)
+        gradients = [torch.full_like(p, torch.nan) for pair in pairs for p in pair]
+        kernel = Kernel(
+            weights,
+            biases,
             self.activation,
+            gradients=gradients,
             dropout=self.masks is not None,
-            **params,
         )
+        return kernel, gradients
 
-    def accumulate(self, kernel, block=ROWS):
-        """Return the loss sums, (K,), after walking all rows in blocks."""
+    def block(self, at=slice(None), label_smoothing=0.0):
+        """Return features and targets of some rows."""
         x, y, w = map(self.unstack, (self.x, self.y, self.w))
+        targets = make_targets(y[..., at], w[..., at], CLASSES, label_smoothing)
+        return x[..., at, :], targets
+
+    def accumulate(self, kernel, size=ROWS, label_smoothing=0.0):
+        """Return the loss sums, (K,), after walking all rows in blocks of `size`."""
         total = 0.0
-        for start in range(0, ROWS, block):
-            at = slice(start, start + block)
+        for start in range(0, ROWS, size):
+            at = slice(start, start + size)
             masks = None
             if self.masks is not None:
                 masks = [self.unstack(mask)[..., at] for mask in self.masks]
-            total += kernel.accumulate(
-                x[..., at, :], y[..., at], w[..., at], first=start == 0, masks=masks
-            )[0]
+            block = self.block(at, label_smoothing)
+            total += kernel.accumulate(*block, first=start == 0, masks=masks)[0]
         return total.reshape(-1)
 
     def autograd(self, label_smoothing=0.0):
@@ -87,11 +96,11 @@ class Stack:
         return torch.stack(losses).detach(), gradients
 
 
-def assert_agree(stack, kernel, losses, label_smoothing=0.0):
+def assert_agree(stack, losses, gradients, label_smoothing=0.0):
     """Check sums and gradients against autograd's, to 1e-10 of their norm."""
     expected_losses, expected = stack.autograd(label_smoothing)
     torch.testing.assert_close(losses, expected_losses, rtol=1e-10, atol=0)
-    for i, gradient in enumerate(kernel.gradients):
+    for i, gradient in enumerate(gradients):
         oracle = torch.stack([of_model[i] for of_model in expected])
         error = (gradient.reshape(oracle.shape) - oracle).flatten(1).norm(dim=1)
         assert (error <= 1e-10 * oracle.flatten(1).norm(dim=1)).all()
@@ -106,32 +115,33 @@ def test_loss_and_gradient_agree_with_autograd(
     activation, hidden_units, n_networks, label_smoothing, dropout
 ):
     stack = Stack(n_networks, hidden_units, activation, dropout=dropout)
-    kernel = stack.kernel(label_smoothing=label_smoothing)
-    losses = stack.accumulate(kernel)
-    assert_agree(stack, kernel, losses, label_smoothing)
+    kernel, gradients = stack.kernel()
+    losses = stack.accumulate(kernel, label_smoothing=label_smoothing)
+    assert_agree(stack, losses, gradients, label_smoothing)
 
 
-@pytest.mark.parametrize("block", [1, 20, 56, 57, 100])
+@pytest.mark.parametrize("size", [1, 20, 56, 57, 100])
 @pytest.mark.parametrize("n_networks", [1, 3])
-def test_blocks_add_up_to_the_whole_wherever_they_end(n_networks, block):
+def test_blocks_add_up_to_the_whole_wherever_they_end(n_networks, size):
     stack = Stack(n_networks, (6, 4), "silu", dropout=True)
-    kernel = stack.kernel(label_smoothing=0.1)
-    losses = stack.accumulate(kernel, block)
-    assert_agree(stack, kernel, losses, 0.1)
+    kernel, gradients = stack.kernel()
+    losses = stack.accumulate(kernel, size, label_smoothing=0.1)
+    assert_agree(stack, losses, gradients, 0.1)
 
 
 def test_a_second_batch_starts_from_zero():
     stack = Stack(2, (6, 4), "relu")
-    kernel = stack.kernel()
-    stack.accumulate(kernel, block=20)
-    assert_agree(stack, kernel, stack.accumulate(kernel, block=20))
+    kernel, gradients = stack.kernel()
+    stack.accumulate(kernel, size=20)
+    assert_agree(stack, stack.accumulate(kernel, size=20), gradients)
 
 
 @pytest.mark.parametrize("n_networks", [1, 3])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_logits_are_those_of_the_modules(activation, n_networks):
     stack = Stack(n_networks, (6, 4), activation)
-    logits = stack.kernel().logits(stack.unstack(stack.x))
+    kernel, _ = stack.kernel()
+    logits = kernel.logits(stack.unstack(stack.x))
     expected = torch.stack(
         [model(x).T for model, x in zip(stack.models, stack.x, strict=True)]
     )
@@ -141,21 +151,22 @@ def test_logits_are_those_of_the_modules(activation, n_networks):
 @pytest.mark.parametrize("n_networks", [1, 3])
 def test_evaluation_gives_the_weighted_sums_of_losses_and_hits(n_networks):
     stack = Stack(n_networks, (6, 4), "tanh")
-    x, y, w = map(stack.unstack, (stack.x, stack.y, stack.w))
-    kernel = stack.kernel(label_smoothing=0.1)
-    loss, hits = kernel.evaluate(x, y, w)
+    kernel, _ = stack.kernel()
+    block = stack.block(label_smoothing=0.1)
+    loss, hits = kernel.evaluate(*block)
     torch.testing.assert_close(loss.reshape(-1), stack.autograd(0.1)[0])
     expected = [
         (stack.w[k] * (model(stack.x[k]).argmax(1) == stack.y[k])).sum()
         for k, model in enumerate(stack.models)
     ]
     torch.testing.assert_close(hits.reshape(-1), torch.stack(expected))
-    assert torch.equal(kernel.accumulate(x, y, w, with_hits=True)[1], hits)
+    assert torch.equal(kernel.accumulate(*block, with_hits=True)[1], hits)
 
 
 def test_a_tie_is_a_hit_for_the_first_class_only():
     kernel = Kernel([torch.zeros(3, 2)], [torch.zeros(3)])
-    _, hits = kernel.evaluate(torch.ones(3, 2), torch.tensor([0, 1, 2]), torch.ones(3))
+    targets = make_targets(torch.tensor([0, 1, 2]), torch.ones(3), 3)
+    _, hits = kernel.evaluate(torch.ones(3, 2), targets)
     assert hits.item() == 1
 
 
@@ -163,12 +174,12 @@ def test_a_row_of_weight_zero_adds_nothing():
     stack = Stack(2, (6, 4), "relu")
     stack.w[:, 7] = 0
     stack.x[:, 7] = 1e6
-    kernel = stack.kernel()
+    kernel, gradients = stack.kernel()
     stack.accumulate(kernel)
-    with_row = [gradient.clone() for gradient in kernel.gradients]
+    with_row = [gradient.clone() for gradient in gradients]
     stack.x[:, 7] = 0
     stack.accumulate(kernel)
-    for gradient, expected in zip(kernel.gradients, with_row, strict=True):
+    for gradient, expected in zip(gradients, with_row, strict=True):
         torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-14)
 
 
@@ -187,9 +198,11 @@ def test_the_kernel_works_on_the_weights_where_they_are():
 
 def test_large_logits_neither_overflow_nor_lose_the_gradient():
     weight = torch.tensor([[1e3], [-1e3]], dtype=torch.float32)
-    kernel = Kernel([weight], [torch.zeros(2)])
-    x, y = torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 1])
-    loss, hits = kernel.accumulate(x, y, torch.ones(2), with_hits=True)
+    gradients = [torch.empty(2, 1), torch.empty(2)]
+    kernel = Kernel([weight], [torch.zeros(2)], gradients=gradients)
+    targets = make_targets(torch.tensor([1, 1]), torch.ones(2), 2)
+    x = torch.tensor([[1.0], [-1.0]])
+    loss, hits = kernel.accumulate(x, targets, with_hits=True)
     assert loss.item() == 2000
     assert hits.item() == 1
-    assert kernel.weight_grads[0].tolist() == [[1.0], [-1.0]]
+    assert gradients[0].tolist() == [[1.0], [-1.0]]

@@ -76,15 +76,55 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+class Targets(NamedTuple):
+    """What the rows of a block should be, and how much each counts."""
+
+    y: torch.Tensor
+    """Class indices, (K, n) or (n,) for K = 1, int64."""
+    weight: torch.Tensor
+    """Of each row's loss, (K, 1, n) or (1, n)."""
+    weighted: torch.Tensor
+    """Target distribution times the weight, (K, n_classes, n) or (n_classes, n)."""
+
+
+def make_targets(
+    y: torch.Tensor, weight: torch.Tensor, n_classes: int, label_smoothing: float = 0.0
+) -> Targets:
+    """Return the targets of class indices `y`, weighted and smoothed.
+
+    Parameters
+    ----------
+    y : torch.Tensor of shape (K, n), or (n,) for K = 1, int64
+        Class indices.
+    weight : torch.Tensor of the same shape
+        Weight of each row's loss.
+    n_classes : int
+        Number of classes.
+    label_smoothing : float, default=0.0
+        Share of each target that is spread evenly over all classes.
+    """
+    weight = weight.unsqueeze(-2)
+    shape = (*y.shape[:-1], n_classes, y.shape[-1])
+    if label_smoothing:
+        weighted = (weight * (label_smoothing / n_classes)).expand(shape).contiguous()
+    else:
+        weighted = weight.new_zeros(shape)
+    on_class = weight * (1 - label_smoothing) if label_smoothing else weight
+    weighted.scatter_add_(-2, y.unsqueeze(-2), on_class)
+    return Targets(y, weight, weighted)
+
+
 class _Layer(NamedTuple):
-    """Buffers of one layer for a block, each (K, units, n_samples)."""
+    """Buffers of one layer for a block, each (K, units, n)."""
 
     z: torch.Tensor
     """Before the activation; the same tensor as `h` if that needs only its output."""
     h: torch.Tensor
     """After the activation."""
-    dropped: torch.Tensor
-    """After dropout; the same tensor as `h` if there is none."""
+    out: torch.Tensor
+    """After dropout, what the next layer gets; the same tensor as `h` without it."""
+    out_t: torch.Tensor
+    """`out` transposed."""
     delta: torch.Tensor
     """The gradient with respect to one of these, on the way down."""
 
@@ -104,17 +144,17 @@ class Kernel:
         Of each layer, (K, units), or (units,) for K = 1.
     activation : str, default="relu"
         A key of `ACTIVATIONS`.
-    label_smoothing : float, default=0.0
-        Share of each target that is spread evenly over all classes.
+    gradients : sequence of torch.Tensor, default=None
+        Where :meth:`accumulate` writes the gradients: of the first layer's weights and
+        biases, of the second's, and so on. Needed for that method only.
     dropout : bool, default=False
         Whether :meth:`accumulate` gets masks.
 
     Attributes
     ----------
-    weight_grads, bias_grads : list of torch.Tensor
-        Gradients, like `weights` and `biases`, which :meth:`accumulate` writes.
     n_weights : int
-        Number of weights of one network, which is that of the multiplications a row.
+        Number of weights of all networks, which is that of the multiplications for a
+        row of each.
     """
 
     def __init__(
@@ -123,27 +163,20 @@ class Kernel:
         biases: Sequence[torch.Tensor],
         activation: str = "relu",
         *,
-        label_smoothing: float = 0.0,
+        gradients: Sequence[torch.Tensor] = (),
         dropout: bool = False,
     ) -> None:
         self.weights = [weight.detach() for weight in weights]
         self.biases = [bias.detach().unsqueeze(-1) for bias in biases]
-        self.weight_grads = [torch.zeros_like(weight) for weight in self.weights]
-        self.bias_grads = [torch.zeros_like(bias.detach()) for bias in biases]
+        self.weight_grads, self.bias_grads = gradients[::2], gradients[1::2]
         self.activation = ACTIVATIONS[activation]
-        self.label_smoothing = label_smoothing
         self.dropout = dropout
-        self.n_weights = sum(w.shape[-1] * w.shape[-2] for w in self.weights)
-        stacked = self.weights[0].ndim == 3
-        self._affine = torch.baddbmm if stacked else torch.addmm
-        self._matmul = torch.bmm if stacked else torch.mm
+        self.n_weights = sum(weight.numel() for weight in self.weights)
+        self.stacked = self.weights[0].ndim == 3
+        self._affine = torch.baddbmm if self.stacked else torch.addmm
+        self._matmul = torch.bmm if self.stacked else torch.mm
+        self._transposed = [weight.mT for weight in self.weights]
         self._layers_of: dict[int, list[_Layer]] = {}
-
-    @property
-    def gradients(self) -> list[torch.Tensor]:
-        """The gradients of weights and biases, layer by layer."""
-        pairs = zip(self.weight_grads, self.bias_grads, strict=True)
-        return [gradient for pair in pairs for gradient in pair]
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits of a block, (K, n_classes, n); valid until the next call.
@@ -155,15 +188,15 @@ class Kernel:
         """
         return self._forward(x, None)[-1].z
 
-    def evaluate(
-        self, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor
-    ) -> list[torch.Tensor]:
-        """Return sums over a block: of weight times loss, of the weight of hits.
+    def evaluate(self, x: torch.Tensor, targets: Targets) -> list[torch.Tensor]:
+        """Return sums over a block: of the weighted loss, of the weight of hits.
 
         Parameters
         ----------
-        x, y, w : torch.Tensor
+        x : torch.Tensor
             As in :meth:`accumulate`.
+        targets : Targets
+            Likewise.
 
         Returns
         -------
@@ -171,15 +204,13 @@ class Kernel:
             A hit is a row whose largest logit, the first of equals, is its class.
         """
         logits = self.logits(x)
-        hits = self._hits(logits, y, w)
-        log_p = torch.log_softmax(logits, -2, out=logits)
-        return [self._loss(log_p, y.unsqueeze(-2), w), hits]
+        hits = self._hits(logits, targets)
+        return [self._loss(logits, targets), hits]
 
     def accumulate(
         self,
         x: torch.Tensor,
-        y: torch.Tensor,
-        w: torch.Tensor,
+        targets: Targets,
         *,
         first: bool = True,
         masks: Sequence[torch.Tensor] | None = None,
@@ -191,15 +222,13 @@ class Kernel:
         ----------
         x : torch.Tensor of shape (K, n, n_features), or (n, n_features) for K = 1
             The block's rows.
-        y : torch.Tensor of shape (K, n), or (n,), int64
-            Class indices.
-        w : torch.Tensor of shape (K, n), or (n,)
-            Weight of each row's loss.
+        targets : Targets
+            What they should be.
         first : bool, default=True
             Whether this is the first block of a batch, which overwrites the gradients.
         masks : sequence of torch.Tensor, default=None
-            For each hidden layer, (K, units, n), what its units are multiplied by: 0
-            for a dropped one, 1 / (1 - dropout) for another.
+            With dropout, for each hidden layer, (K, units, n), what its units are
+            multiplied by: 0 for a dropped one, 1 / (1 - dropout) for another.
         with_hits : bool, default=False
             Whether to return the second sum too.
 
@@ -209,13 +238,14 @@ class Kernel:
             As of :meth:`evaluate`, with the masks and the weights as they are.
         """
         layers = self._forward(x, masks)
-        logits = layers[-1].z
-        hits = [self._hits(logits, y, w)] if with_hits else []
-        at = y.unsqueeze(-2)
+        logits, delta = layers[-1].z, layers[-1].delta
+        hits = [self._hits(logits, targets)] if with_hits else []
         # Faster than exp of the logarithm, which slows down where results underflow.
-        p = torch.softmax(logits, -2, out=layers[-1].delta)
-        loss = self._loss(torch.log_softmax(logits, -2, out=logits), at, w)
-        self._backward(layers, x, self._gradient(p, at, w), masks, first)
+        torch.softmax(logits, -2, out=delta)
+        loss = self._loss(logits, targets)
+        # The gradient with respect to the logits, weight * (probability - target).
+        delta.mul_(targets.weight).sub_(targets.weighted)
+        self._backward(layers, x, delta, masks, first)
         return [loss, *hits]
 
     def _forward(
@@ -228,43 +258,23 @@ class Kernel:
             self._affine(self.biases[i], self.weights[i], below, out=layer.z)
             if i < len(layers) - 1:
                 self.activation.forward(layer.z, layer.h)
-                below = layer.h
                 if masks is not None:
-                    below = torch.mul(layer.h, masks[i], out=layer.dropped)
+                    torch.mul(layer.h, masks[i], out=layer.out)
+                below = layer.h if masks is None else layer.out
         return layers
 
-    def _hits(
-        self, logits: torch.Tensor, y: torch.Tensor, w: torch.Tensor
-    ) -> torch.Tensor:
+    def _hits(self, logits: torch.Tensor, targets: Targets) -> torch.Tensor:
         """Return the weight of the rows whose largest logit is their class."""
-        return ((logits.argmax(-2) == y) * w).sum(-1)
+        # Many times faster than argmax along a dimension that is not the last.
+        predicted = logits.max(-2).indices
+        return ((predicted == targets.y) * targets.weight.squeeze(-2)).sum(-1)
 
-    def _loss(
-        self, log_p: torch.Tensor, at: torch.Tensor, w: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the weighted sum of the cross-entropies, with smoothed targets."""
-        loss = self._weighted_sum(log_p.gather(-2, at).squeeze(-2), w)
-        if self.label_smoothing:
-            even = self._weighted_sum(log_p.mean(-2), w)
-            loss = torch.lerp(loss, even, self.label_smoothing)
-        return -loss
-
-    def _weighted_sum(self, values: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        return torch.dot(values, w) if w.ndim == 1 else (values * w).sum(-1)
-
-    def _gradient(
-        self, p: torch.Tensor, at: torch.Tensor, w: torch.Tensor
-    ) -> torch.Tensor:
-        """Turn probabilities into the gradient with respect to the logits.
-
-        It is w * (p - target), where the target has 1 - s on the class and s / C on
-        each class besides, for a smoothing of s.
-        """
-        s = self.label_smoothing
-        if s:
-            p -= s / p.shape[-2]
-        p.scatter_add_(-2, at, p.new_tensor(s - 1).expand(at.shape))
-        return p.mul_(w.unsqueeze(-2))
+    def _loss(self, logits: torch.Tensor, targets: Targets) -> torch.Tensor:
+        """Return the weighted sum of the cross-entropies; overwrites the logits."""
+        log_p = torch.log_softmax(logits, -2, out=logits)
+        if self.stacked:
+            return -log_p.mul_(targets.weighted).sum((-2, -1))
+        return -torch.dot(log_p.view(-1), targets.weighted.view(-1))
 
     def _backward(
         self,
@@ -279,18 +289,18 @@ class Kernel:
             below = x
             if i:
                 layer = layers[i - 1]
-                below = (layer.h if masks is None else layer.dropped).mT
+                below = layer.out_t
             gradient = self.weight_grads[i]
             if first:
                 self._matmul(delta, below, out=gradient)
                 torch.sum(delta, -1, out=self.bias_grads[i])
             else:
                 self._affine(gradient, delta, below, out=gradient)
-                self.bias_grads[i] += delta.sum(-1)
+                self.bias_grads[i].add_(delta.sum(-1))
             if i:
-                delta = self._matmul(self.weights[i].mT, delta, out=layer.delta)
+                delta = self._matmul(self._transposed[i], delta, out=layer.delta)
                 if masks is not None:
-                    delta *= masks[i - 1]
+                    delta.mul_(masks[i - 1])
                 saved = layer.z if self.activation.saves_input else layer.h
                 self.activation.backward(delta, saved)
 
@@ -306,4 +316,5 @@ class Kernel:
 
         z = buffer()
         h = buffer() if self.activation.saves_input else z
-        return _Layer(z, h, buffer() if self.dropout else h, buffer())
+        out = buffer() if self.dropout else h
+        return _Layer(z, h, out, out.mT, buffer())

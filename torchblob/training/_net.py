@@ -16,8 +16,8 @@ from skorch.history import History
 from torch import nn
 
 from torchblob.nn import BlobModel, Kernel
-from torchblob.training._loop import Task, train
 from torchblob.training._samples import Samples, blocks, dense_rows
+from torchblob.training._stack import Task, train
 
 
 class StopTraining(KeyboardInterrupt):
@@ -90,14 +90,12 @@ class BlobNet(NeuralNetClassifier):
         return self
 
     def make_kernel(self) -> Kernel:
-        """Return a kernel that works on the module's parameters in place."""
+        """Return a kernel for predictions of the module as it is."""
         layers = self.module_.linear_layers
         return Kernel(
             [layer.weight for layer in layers],
             [layer.bias for layer in layers],
             self.module_.activation,
-            label_smoothing=self.criterion_.label_smoothing,
-            dropout=self.module_.dropout > 0,
         )
 
     def go_on_from(self, other: BlobNet, *, keep_optimizer: bool) -> None:
@@ -149,7 +147,7 @@ class BlobNet(NeuralNetClassifier):
             samples = Samples(X, y, X.new_ones(len(y)))
             task = Task(samples, self.max_epochs if epochs is None else epochs)
         try:
-            train(self, task)
+            (error,) = train([self], [task])
         except StopTraining:
             pass
         except KeyboardInterrupt:
@@ -157,6 +155,9 @@ class BlobNet(NeuralNetClassifier):
                 "Training was interrupted; the model is fitted as far as it came.",
                 stacklevel=2,
             )
+        else:
+            if error is not None:
+                raise error
         if self.history and "train_loss" not in self.history[-1]:
             self.history.pop()  # an epoch that was not finished
         return self
@@ -186,7 +187,7 @@ class BlobNet(NeuralNetClassifier):
         home = torch.device(self.device)
         kernel = self.make_kernel()
         with torch.no_grad():
-            for block in blocks(slice(0, X.shape[0])):
+            for block in blocks(X.shape[0]):
                 rows = dense_rows(X, block, home).to(self.dtype)
                 # A copy: the next block overwrites the kernel's.
                 yield kernel.logits(rows).mT.clone().to(device)

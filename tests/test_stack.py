@@ -1,0 +1,212 @@
+"""Networks that train side by side, against each of them alone."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.datasets import make_blobs
+from skorch.callbacks import Callback
+
+from torchblob import TorchBlobClassifier
+from torchblob._data import check_table
+from torchblob._problem import make_net, make_task
+from torchblob.training import train
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Return 300 rows of 3 classes in 4 features, which overlap, scaled."""
+    X, y = make_blobs(300, n_features=4, centers=3, cluster_std=4.0, random_state=0)
+    return (X - X.mean(0)) / X.std(0), y
+
+
+def prepare(X, y, sample_weight=None, X_val=None, y_val=None, **params):
+    """Return a net and its task, as a fit makes them."""
+    params = {"device": "cpu", "random_state": 0, "max_epochs": 15} | params
+    clf = TorchBlobClassifier(**params)
+    table = check_table(clf, X, y, sample_weight, reset=True)
+    clf.classes_ = np.unique(table.y)
+    net = make_net(clf, table.X, None)
+    return net, make_task(clf, net, table, (X_val, y_val), weighted=False)
+
+
+def train_together(fits):
+    nets, tasks = zip(*(prepare(*args, **kwargs) for args, kwargs in fits), strict=True)
+    errors = train(nets, tasks)
+    return nets, errors
+
+
+def weights(net):
+    return torch.cat([p.detach().flatten() for p in net.module_.parameters()])
+
+
+def assert_as_alone(fits):
+    """Check that fits in one stack give what each gives alone; return the nets."""
+    together, errors = train_together(fits)
+    assert errors == [None] * len(fits)
+    for net, fit in zip(together, fits, strict=True):
+        (alone,), _ = train_together([fit])
+        torch.testing.assert_close(weights(net), weights(alone), rtol=1e-9, atol=1e-11)
+        assert len(net.history) == len(alone.history)
+        for row, expected in zip(net.history, alone.history, strict=True):
+            for name in (expected.keys() | row.keys()) - {"batches"}:
+                assert row[name] == pytest.approx(expected[name], rel=1e-9)
+        assert_same_state(net, alone)
+    return together
+
+
+def assert_same_state(net, alone):
+    parameters = zip(net.module_.parameters(), alone.module_.parameters(), strict=True)
+    for parameter, expected in parameters:
+        state = net.optimizer_.state[parameter]
+        of_alone = alone.optimizer_.state[expected]
+        assert state.keys() == of_alone.keys()
+        for name, value in state.items():
+            torch.testing.assert_close(value, of_alone[name], rtol=1e-9, atol=1e-11)
+
+
+def subsets(X, y, sizes):
+    rng = np.random.default_rng(1)
+    for size in sizes:
+        rows = rng.permutation(len(y))[:size]
+        yield X[rows], y[rows]
+
+
+RECIPES = {
+    "full batch": {},
+    "momentum": {"momentum": 0.9, "weight_decay": 1e-3},
+    "adam in batches": {"optimizer": "adam", "lr": 0.01, "batch_size": 32},
+    "adamw": {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.1},
+    "rmsprop": {"optimizer": "rmsprop", "lr": 0.01, "momentum": 0.5},
+    "dropout": {"dropout": 0.3, "batch_size": 50},
+    "schedule": {"lr_schedule": "cosine", "batch_size": 64},
+    "smoothing": {"label_smoothing": 0.1, "class_weight": "balanced"},
+    "logistic": {"activation": "logistic", "hidden_units": (5, 4, 3), "lr": 1.0},
+    "linear": {"hidden_units": ()},
+    "gelu": {"activation": "gelu", "hidden_units": (6,)},
+    "early stopping": {
+        "early_stopping": True,
+        "hidden_units": 32,
+        "optimizer": "adam",
+        "lr": 0.05,
+        "max_epochs": 60,
+        "n_iter_no_change": 2,
+    },
+    "a score": {
+        "early_stopping": True,
+        "scoring": "accuracy",
+        "lr": 0.5,
+        "max_epochs": 60,
+        "n_iter_no_change": 3,
+    },
+    "verbose": {"verbose": 5},
+}
+
+
+@pytest.mark.parametrize("params", RECIPES.values(), ids=RECIPES)
+def test_a_network_in_a_stack_is_the_network_alone(data, params):
+    # Seeds, rows, their number and their weights differ; so do some batches' lengths.
+    rng = np.random.default_rng(0)
+    assert_as_alone(
+        [
+            ((*part, rng.uniform(0.1, 2, len(part[1]))), params | {"random_state": k})
+            for k, part in enumerate(subsets(*data, [300, 299, 290, 300, 293]))
+        ]
+    )
+
+
+def test_twenty_different_fits_are_the_same_alone_and_together(data):
+    recipes = list(RECIPES.values())
+    sizes = [300, 299, 150, 120, 77] * 4
+    fits = [
+        ((X, y), recipes[k % 6] | {"hidden_units": (4, 8)[k % 2], "random_state": k})
+        for k, (X, y) in enumerate(subsets(*data, sizes))
+    ]
+    nets = assert_as_alone(fits)
+    assert len({tuple(weights(net).tolist()) for net in nets}) == 20
+
+
+def test_sparse_rows_are_stacked_too(data):
+    X, y = data
+    X = sparse.csr_array(np.where(np.abs(X) > 0.5, X, 0))
+    fits = [((X[:n], y[:n]), {"batch_size": 64, "random_state": n}) for n in (300, 290)]
+    assert_as_alone(fits)
+
+
+def test_more_rows_than_a_block_are_stacked_too(data):
+    X, y = np.tile(data[0], (20, 1)), np.tile(data[1], 20)
+    fits = [
+        ((X[:n], y[:n]), {"random_state": n, "max_epochs": 3}) for n in (6000, 4100)
+    ]
+    assert_as_alone(fits)
+    fits = [
+        (args, {"batch_size": 4098, "dropout": 0.2, **params}) for args, params in fits
+    ]
+    assert_as_alone(fits)
+
+
+def test_validation_data_of_different_length_are_stacked(data):
+    X, y = data
+    fits = [
+        ((X[:200], y[:200], None, X[n:], y[n:]), {"random_state": n})
+        for n in (200, 230, 299)
+    ]
+    nets = assert_as_alone(fits)
+    assert all("valid_acc" in net.history[-1] for net in nets)
+
+
+def test_networks_stop_on_their_own_and_the_others_go_on(data):
+    params = RECIPES["early stopping"]
+    fits = [(data, params | {"random_state": k}) for k in range(8)]
+    nets = assert_as_alone(fits)
+    lengths = [len(net.history) for net in nets]
+    assert len(set(lengths)) > 2
+    assert max(lengths) < 60
+
+
+def test_a_network_whose_loss_is_not_finite_leaves_the_others_alone(data):
+    X, y = data
+    fits = [
+        ((X * scale, y), {"random_state": k, "hidden_units": (), "max_epochs": 200})
+        for k, scale in enumerate([1, 1e200, 1, 1])
+    ]
+    nets, errors = train_together(fits)
+    assert [error is None for error in errors] == [True, False, True, True]
+    assert "training loss became" in str(errors[1])
+    for k in (0, 2, 3):
+        (alone,), _ = train_together([fits[k]])
+        torch.testing.assert_close(weights(nets[k]), weights(alone))
+
+
+def test_a_trained_network_keeps_nothing_of_the_stack(data):
+    nets, _ = train_together([(data, {"random_state": k}) for k in range(3)])
+    for net in nets:
+        for parameter in net.module_.parameters():
+            assert parameter.untyped_storage().nbytes() == 8 * parameter.numel()
+            assert parameter.grad is None
+
+
+def test_one_network_sees_the_memory_of_its_rows_and_does_not_copy_it(data):
+    X, y = data
+    seen = []
+
+    class Look(Callback):
+        def on_batch_begin(self, net, batch, **kwargs):
+            seen.append(batch[0].data_ptr())
+
+    net, task = prepare(X, y, callbacks=[Look()], max_epochs=2)
+    train([net], [task])
+    assert seen == [task.train.X.data_ptr()] * 2
+
+
+def test_networks_with_callbacks_train_alone_beside_a_stack(data):
+    names = []
+
+    class Name(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            names.append(net.seed)
+
+    fits = [(data, {"random_state": k, "max_epochs": 2}) for k in range(4)]
+    fits[2][1]["callbacks"] = [Name()]
+    assert_as_alone(fits)
+    assert names == [2, 2, 2, 2]

@@ -1,0 +1,123 @@
+"""The parameters of several networks in one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchblob.nn import BlobModel, Kernel
+
+
+class StackedWeights:
+    """The parameters of K networks of one shape, side by side in one tensor.
+
+    The tensor has the weights of the first layer, network after network, then its
+    biases, and so on: each layer's are one contiguous (K, units, inputs) for the
+    kernel, and all together are one parameter for the optimizer, for which that is
+    several times faster than many small ones.
+
+    While they are stacked, the parameters and gradients of the modules are views of
+    the stack: what happens to one happens to the other.
+
+    Parameters
+    ----------
+    modules : sequence of BlobModel
+        Networks of one shape, precision and device.
+
+    Attributes
+    ----------
+    flat : torch.nn.Parameter of shape (n_parameters,)
+        All parameters of all networks, with its gradient in `flat.grad`.
+    """
+
+    def __init__(self, modules: Sequence[BlobModel]) -> None:
+        self._parameters = [list(module.parameters()) for module in modules]
+        by_layer = [p for of in zip(*self._parameters, strict=True) for p in of]
+        self.flat = nn.Parameter(torch.cat([p.detach().flatten() for p in by_layer]))
+        self.flat.grad = torch.zeros_like(self.flat)
+        values = self._layers(self.flat.detach())
+        self._gradients = self._layers(self.flat.grad)
+        self.kernel = Kernel(
+            values[::2],
+            values[1::2],
+            modules[0].activation,
+            gradients=self._gradients,
+            dropout=modules[0].dropout > 0,
+        )
+        for k, parameters in enumerate(self._parameters):
+            for parameter, value in zip(parameters, self._of(k, values), strict=True):
+                parameter.data = value
+        self.show_gradients()
+
+    def show_gradients(self) -> None:
+        """Show the modules' own optimizers the gradients of what is not frozen."""
+        for k, parameters in enumerate(self._parameters):
+            gradients = self._of(k, self._gradients)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient if parameter.requires_grad else None
+
+    def give_back(self, k: int) -> None:
+        """Give the `k`-th network parameters of its own, as they are now.
+
+        A view would keep, and pickle, the whole stack.
+        """
+        for parameter in self._parameters[k]:
+            parameter.data, parameter.grad = parameter.data.clone(), None
+
+    def load_state(
+        self,
+        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[torch.optim.Optimizer],
+    ) -> None:
+        """Give `optimizer`, which is that of `flat`, the state of each network's own.
+
+        They have all made the same number of steps.
+        """
+        states = [
+            own.state.get(parameter, {})
+            for parameters in zip(*self._parameters, strict=True)
+            for own, parameter in zip(optimizers, parameters, strict=True)
+        ]
+        for name, value in states[0].items():
+            if _is_per_weight(value):
+                value = torch.cat([state[name].flatten() for state in states])
+            optimizer.state[self.flat][name] = value
+
+    def save_state(
+        self,
+        optimizer: torch.optim.Optimizer,
+        k: int,
+        own: torch.optim.Optimizer,
+    ) -> None:
+        """Give the `k`-th network's own optimizer its part of the state."""
+        for name, value in optimizer.state[self.flat].items():
+            parts = [value] * len(self._parameters[k])
+            if _is_per_weight(value):
+                parts = self._of(k, self._layers(value))
+            for parameter, part in zip(self._parameters[k], parts, strict=True):
+                own.state[parameter][name] = (
+                    part.clone() if isinstance(part, torch.Tensor) else part
+                )
+
+    def _layers(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """Return each layer's views, (K, ...), or (...) for K = 1, in their order."""
+        n_networks = len(self._parameters)
+        shapes = [parameter.shape for parameter in self._parameters[0]]
+        sizes = [n_networks * shape.numel() for shape in shapes]
+        stack = () if n_networks == 1 else (n_networks,)
+        return [
+            part.view(*stack, *shape)
+            for part, shape in zip(torch.split(flat, sizes), shapes, strict=True)
+        ]
+
+    def _of(self, k: int, layers: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the views of the `k`-th network."""
+        return layers if len(self._parameters) == 1 else [layer[k] for layer in layers]
+
+
+def _is_per_weight(value: Any) -> bool:
+    """Return whether an entry of an optimizer's state is one number a weight."""
+    return isinstance(value, torch.Tensor) and value.ndim > 0
