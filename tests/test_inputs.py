@@ -10,9 +10,9 @@ import torch
 from scipy import sparse
 from skorch.callbacks import Callback
 
-import torchblob.training._samples as samples_module
 from torchblob import TorchBlobClassifier
 from torchblob._device import resolve_dtype
+from torchblob.training._layout import Shape
 
 INF, NAN = float("inf"), float("nan")
 
@@ -243,7 +243,7 @@ def test_the_last_batch_may_have_one_row(small):
 def test_the_size_of_a_block_does_not_matter(small, monkeypatch, kind, batch_size):
     X, y = few_and_many_zeros(small[0]), small[1]
     whole = make(batch_size=batch_size).fit(X, y, X_val=X, y_val=y)
-    monkeypatch.setattr(samples_module, "BLOCK", 7)
+    monkeypatch.setattr(Shape, "block_rows", lambda shape, device: 7)
     cut = make(batch_size=batch_size).fit(kind(X), y, X_val=kind(X), y_val=y)
     torch.testing.assert_close(weights(cut), weights(whole), rtol=1e-10, atol=1e-12)
     for name in ("train_loss", "train_acc", "valid_loss", "valid_acc"):
@@ -628,7 +628,7 @@ BAD_REFITS = {
         {"warm_start": True, "hidden_units": 4},
         "fit",
         lambda X, y: (X, y),
-        r"can't go on from the last fit, .*hidden_units=\(8, 8\)",
+        r"can't go on from the last fit: .*\[\(8, 4\), .*\[\(4, 4\), ",
     ),
     "warm, features": (
         {"warm_start": True},

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from torchblob import BlobModel
-from torchblob.nn import ACTIVATIONS, Kernel, make_targets
+from torchblob.nn import ACTIVATIONS, Kernel, make_targets, negated_targets
 
 FEATURES, CLASSES, ROWS = 4, 3, 57
 
@@ -62,7 +62,8 @@ class Stack:
     def block(self, at=slice(None), label_smoothing=0.0):
         """Return features and targets of some rows."""
         x, y, w = map(self.unstack, (self.x, self.y, self.w))
-        targets = make_targets(y[..., at], w[..., at], CLASSES, label_smoothing)
+        table = negated_targets(CLASSES, label_smoothing, w)
+        targets = make_targets(y[..., at], w[..., at], table)
         return x[..., at, :], targets
 
     def accumulate(self, kernel, size=ROWS, label_smoothing=0.0):
@@ -74,7 +75,7 @@ class Stack:
             if self.masks is not None:
                 masks = [self.unstack(mask)[..., at] for mask in self.masks]
             block = self.block(at, label_smoothing)
-            total += kernel.accumulate(*block, first=start == 0, masks=masks)[0]
+            total += kernel.descent(*block, first=start == 0, masks=masks)()[0]
         return total.reshape(-1)
 
     def autograd(self, label_smoothing=0.0):
@@ -153,20 +154,20 @@ def test_evaluation_gives_the_weighted_sums_of_losses_and_hits(n_networks):
     stack = Stack(n_networks, (6, 4), "tanh")
     kernel, _ = stack.kernel()
     block = stack.block(label_smoothing=0.1)
-    loss, hits = kernel.evaluate(*block)
+    loss, hits = kernel.evaluation(*block)()
     torch.testing.assert_close(loss.reshape(-1), stack.autograd(0.1)[0])
     expected = [
         (stack.w[k] * (model(stack.x[k]).argmax(1) == stack.y[k])).sum()
         for k, model in enumerate(stack.models)
     ]
     torch.testing.assert_close(hits.reshape(-1), torch.stack(expected))
-    assert torch.equal(kernel.accumulate(*block, with_hits=True)[1], hits)
+    assert torch.equal(kernel.descent(*block, with_hits=True)()[1], hits)
 
 
 def test_a_tie_is_a_hit_for_the_first_class_only():
     kernel = Kernel([torch.zeros(3, 2)], [torch.zeros(3)])
-    targets = make_targets(torch.tensor([0, 1, 2]), torch.ones(3), 3)
-    _, hits = kernel.evaluate(torch.ones(3, 2), targets)
+    targets = make_targets(torch.tensor([0, 1, 2]), torch.ones(3), -torch.eye(3))
+    _, hits = kernel.evaluation(torch.ones(3, 2), targets)()
     assert hits.item() == 1
 
 
@@ -200,9 +201,9 @@ def test_large_logits_neither_overflow_nor_lose_the_gradient():
     weight = torch.tensor([[1e3], [-1e3]], dtype=torch.float32)
     gradients = [torch.empty(2, 1), torch.empty(2)]
     kernel = Kernel([weight], [torch.zeros(2)], gradients=gradients)
-    targets = make_targets(torch.tensor([1, 1]), torch.ones(2), 2)
+    targets = make_targets(torch.tensor([1, 1]), torch.ones(2), -torch.eye(2))
     x = torch.tensor([[1.0], [-1.0]])
-    loss, hits = kernel.accumulate(x, targets, with_hits=True)
+    loss, hits = kernel.descent(x, targets, with_hits=True)()
     assert loss.item() == 2000
     assert hits.item() == 1
     assert gradients[0].tolist() == [[1.0], [-1.0]]

@@ -11,6 +11,7 @@ from torchblob import TorchBlobClassifier
 from torchblob._data import check_table
 from torchblob._problem import make_net, make_task
 from torchblob.training import train
+from torchblob.training._layout import Shape
 
 
 @pytest.fixture(scope="module")
@@ -133,16 +134,15 @@ def test_sparse_rows_are_stacked_too(data):
     assert_as_alone(fits)
 
 
-def test_more_rows_than_a_block_are_stacked_too(data):
-    X, y = np.tile(data[0], (20, 1)), np.tile(data[1], 20)
-    fits = [
-        ((X[:n], y[:n]), {"random_state": n, "max_epochs": 3}) for n in (6000, 4100)
-    ]
-    assert_as_alone(fits)
-    fits = [
-        (args, {"batch_size": 4098, "dropout": 0.2, **params}) for args, params in fits
-    ]
-    assert_as_alone(fits)
+@pytest.mark.parametrize(
+    "params", [{}, {"batch_size": 190}, {"batch_size": 190, "dropout": 0.2}]
+)
+def test_more_rows_than_a_block_are_stacked_too(data, monkeypatch, params):
+    monkeypatch.setattr(Shape, "block_rows", lambda shape, device: 70)
+    parts = subsets(*data, [300, 280, 291])
+    assert_as_alone(
+        [(part, params | {"random_state": k}) for k, part in enumerate(parts)]
+    )
 
 
 def test_validation_data_of_different_length_are_stacked(data):

@@ -32,7 +32,7 @@ from torchblob._tasks import (
     with_callbacks,
 )
 from torchblob.nn import BlobModel
-from torchblob.training import BlobNet, Task
+from torchblob.training import BlobNet, DivergedError, Task, predictions
 
 
 def _is_dispatched(X: Any) -> bool:
@@ -378,7 +378,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         logits : array of shape (n_samples, n_classes), or (n_samples,) for two classes
             Of each class; for two classes that of the second less that of the first.
         """
-        logits = self._logits(X)
+        logits = self._predict(X, predictions.identity)
         if len(self.classes_) == 2:
             logits = logits[:, 1] - logits[:, 0]
         return _like(X, logits)
@@ -396,7 +396,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         labels : array of shape (n_samples,)
             Entries of :attr:`classes_`.
         """
-        codes = self._logits(X).argmax(1)
+        codes = self._predict(X, predictions.argmax)
         if _is_dispatched(X) and self.classes_.dtype.kind in "biu":
             return torch.from_numpy(self.classes_).to(X.device)[codes.to(X.device)]
         return self.classes_[codes.cpu().numpy()]
@@ -414,7 +414,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         probabilities : array of shape (n_samples, n_classes)
             In the order of :attr:`classes_`; rows sum to 1.
         """
-        return _like(X, self._logits(X).softmax(1))
+        return _like(X, self._predict(X, predictions.softmax))
 
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithm of the probability of each class.
@@ -429,7 +429,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         log_probabilities : array of shape (n_samples, n_classes)
             In the order of :attr:`classes_`; finite where the probability rounds to 0.
         """
-        return _like(X, self._logits(X).log_softmax(1))
+        return _like(X, self._predict(X, predictions.log_softmax))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy on data and labels.
@@ -482,7 +482,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         """Check the parameters, which stay as they were given."""
         self._validate_params()  # types, from `_parameter_constraints`
-        check_values(self.get_params(deep=False), type(self).__name__)
+        check_values(vars(self), type(self).__name__)
 
     def _check_classes(self, table: Table, last: BlobNet | None) -> np.ndarray:
         """Return the classes of the labels, which must be those of `last` if given."""
@@ -506,17 +506,19 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Train `net` and make it this classifier's."""
         try:
             net.partial_fit(task.train.X, task.train.y, task=task)
-        except FloatingPointError as error:
+        except DivergedError as error:
             raise ValueError(
                 f"{type(self).__name__}: {error}. Lower lr, now {self.lr}, or scale "
                 "the features, for example by a StandardScaler in a Pipeline."
             ) from error
         self.net_ = net
 
-    def _logits(self, X: Any) -> torch.Tensor:
-        """Return the logits of data to predict on, (n_samples, n_classes)."""
+    def _predict(
+        self, X: Any, write: Callable[[torch.Tensor, torch.Tensor], None]
+    ) -> torch.Tensor:
+        """Return what a function of `predictions` makes of the logits of data."""
         check_is_fitted(self)
         features = to_features(
             check_features(self, X, reset=False), self.net_.dtype, self
         )
-        return self.net_.forward(features, device=self.net_.device)
+        return predictions.predict(self.net_.module_, features, write)

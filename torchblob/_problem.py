@@ -72,7 +72,8 @@ def make_net(
     if isinstance(optimizer, str):
         if optimizer in ("sgd", "rmsprop"):
             optimizer_params["optimizer__momentum"] = estimator.momentum
-        optimizer = OPTIMIZERS[optimizer]
+        optimizer, settings = OPTIMIZERS[optimizer]
+        optimizer_params |= {f"optimizer__{k}": v for k, v in settings.items()}
     net = BlobNet(
         module__input_features=X.shape[1],
         module__output_features=len(estimator.classes_),
@@ -87,7 +88,8 @@ def make_net(
         batch_size=int(estimator.batch_size or X.shape[0]),
         iterator_valid__batch_size=sys.maxsize,  # validation rows are one batch
         max_epochs=estimator.max_epochs,
-        callbacks=estimator.callbacks,
+        # A copy, since skorch's trim_for_prediction empties the list.
+        callbacks=list(estimator.callbacks or ()),
         device=str(device),
         dtype=dtype if last is None else last.dtype,
         seed=_seed(estimator.random_state) if last is None else last.seed,
@@ -100,13 +102,10 @@ def make_net(
     if last is not None:
         try:
             net.go_on_from(last, keep_optimizer=keep_optimizer)
-        except (RuntimeError, ValueError) as error:  # from torch: it does not fit
+        except ValueError as error:
             raise ValueError(
-                f"{name}: training can't go on from the last fit, which had "
-                f"hidden_units={last.module__hidden_units} and the optimizer "
-                f"{type(last.optimizer_).__name__}. Got hidden_units="
-                f"{estimator.hidden_units!r} and {type(net.optimizer_).__name__}; use "
-                "fit with warm_start=False to start anew."
+                f"{name}: training can't go on from the last fit: {error}. Use fit "
+                "with warm_start=False to start anew."
             ) from error
     return net
 

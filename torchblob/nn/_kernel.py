@@ -6,17 +6,28 @@ matrix product and each pass runs along the long, contiguous axis. Samples come 
 blocks, whose activations stay in the processor's cache, into buffers that are made
 once; the gradients of the blocks add up.
 
+What is to be computed is written down as a list of calls, each of which reads and
+writes tensors that are there already. For a batch that comes again and again, from the
+same tensors, the list is made once: a network of the size of a tutorial's spends more
+time in Python between the operations than in them.
+
 For K = 1 the leading axis is left out everywhere, which spares the batched products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
 aten = torch.ops.aten
+
+Call = Callable[[], object]
+
+WIDE = 64
+"""Units from which a layer of a single network lies row by row in memory."""
 
 
 class Activation(NamedTuple):
@@ -83,14 +94,41 @@ class Targets(NamedTuple):
     """Class indices, (K, n) or (n,) for K = 1, int64."""
     weight: torch.Tensor
     """Of each row's loss, (K, 1, n) or (1, n)."""
-    weighted: torch.Tensor
-    """Target distribution times the weight, (K, n_classes, n) or (n_classes, n)."""
+    negated: torch.Tensor
+    """Target distribution times minus the weight, (K, n_classes, n) or (n_classes, n).
+
+    Then the loss is its product with the logarithms of the probabilities."""
+
+
+def negated_targets(
+    n_classes: int, label_smoothing: float, like: torch.Tensor
+) -> torch.Tensor:
+    """Return minus each class's target distribution, a column each.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes.
+    label_smoothing : float
+        Share of each target that is spread evenly over all classes.
+    like : torch.Tensor
+        Of whose precision and device the result is.
+
+    Returns
+    -------
+    torch.Tensor of shape (n_classes, n_classes)
+    """
+    table = torch.eye(n_classes, dtype=like.dtype, device=like.device)
+    return table.mul_(label_smoothing - 1).sub_(label_smoothing / n_classes)
 
 
 def make_targets(
-    y: torch.Tensor, weight: torch.Tensor, n_classes: int, label_smoothing: float = 0.0
+    y: torch.Tensor,
+    weight: torch.Tensor,
+    table: torch.Tensor,
+    out: Targets | None = None,
 ) -> Targets:
-    """Return the targets of class indices `y`, weighted and smoothed.
+    """Return the weighted targets of class indices.
 
     Parameters
     ----------
@@ -98,33 +136,63 @@ def make_targets(
         Class indices.
     weight : torch.Tensor of the same shape
         Weight of each row's loss.
-    n_classes : int
-        Number of classes.
-    label_smoothing : float, default=0.0
-        Share of each target that is spread evenly over all classes.
+    table : torch.Tensor of shape (n_classes, n_classes)
+        From :func:`negated_targets`.
+    out : Targets, default=None
+        Targets of as many rows, to be overwritten.
     """
     weight = weight.unsqueeze(-2)
-    shape = (*y.shape[:-1], n_classes, y.shape[-1])
-    if label_smoothing:
-        weighted = (weight * (label_smoothing / n_classes)).expand(shape).contiguous()
-    else:
-        weighted = weight.new_zeros(shape)
-    on_class = weight * (1 - label_smoothing) if label_smoothing else weight
-    weighted.scatter_add_(-2, y.unsqueeze(-2), on_class)
-    return Targets(y, weight, weighted)
+    if out is None:
+        flat = table.index_select(1, y.reshape(-1))
+        # For K > 1, columns of the table lie side by side, network after network.
+        negated = flat if y.ndim == 1 else flat.view(-1, *y.shape).transpose(0, 1)
+        return Targets(y, weight, negated.mul_(weight))
+    flat = out.negated if y.ndim == 1 else out.negated.transpose(0, 1).flatten(1)
+    torch.index_select(table, 1, y.reshape(-1), out=flat)
+    out.negated.mul_(weight)
+    out.y.copy_(y)
+    out.weight.copy_(weight)
+    return out
+
+
+class Step:
+    """Calls that compute the same from the same tensors each time.
+
+    Parameters
+    ----------
+    calls : iterable of callables without arguments
+        In their order.
+    results : list of torch.Tensor
+        What they have written when they are through.
+    """
+
+    def __init__(self, calls: Iterable[Call], results: list[torch.Tensor]) -> None:
+        self._calls, self._results = list(calls), results
+
+    def __call__(self) -> list[torch.Tensor]:
+        """Return the results, which the next call overwrites."""
+        for call in self._calls:
+            call()
+        return self._results
 
 
 class _Layer(NamedTuple):
-    """Buffers of one layer for a block, each (K, units, n)."""
+    """A layer: its parameters, their gradients, and buffers for blocks of n rows."""
 
+    weight: torch.Tensor
+    """(K, units, inputs)."""
+    bias: torch.Tensor
+    """(K, units, 1)."""
+    weight_grad: torch.Tensor
+    bias_grad: torch.Tensor
+    """(K, units)."""
     z: torch.Tensor
-    """Before the activation; the same tensor as `h` if that needs only its output."""
+    """Before the activation, (K, units, n); the same tensor as `h` if the activation's
+    derivative needs only its output."""
     h: torch.Tensor
     """After the activation."""
     out: torch.Tensor
     """After dropout, what the next layer gets; the same tensor as `h` without it."""
-    out_t: torch.Tensor
-    """`out` transposed."""
     delta: torch.Tensor
     """The gradient with respect to one of these, on the way down."""
 
@@ -133,7 +201,7 @@ class Kernel:
     """Logits, and loss and gradient, of K networks of one shape.
 
     A kernel belongs to one training or one prediction: its buffers are reused by each
-    call, so it must not be shared between threads.
+    step, so it must not be shared between threads.
 
     Parameters
     ----------
@@ -144,17 +212,11 @@ class Kernel:
         Of each layer, (K, units), or (units,) for K = 1.
     activation : str, default="relu"
         A key of `ACTIVATIONS`.
-    gradients : sequence of torch.Tensor, default=None
-        Where :meth:`accumulate` writes the gradients: of the first layer's weights and
-        biases, of the second's, and so on. Needed for that method only.
+    gradients : sequence of torch.Tensor, default=()
+        Where the gradients are written: of the first layer's weights and biases, of the
+        second's, and so on. Without them there are only logits and evaluations.
     dropout : bool, default=False
-        Whether :meth:`accumulate` gets masks.
-
-    Attributes
-    ----------
-    n_weights : int
-        Number of weights of all networks, which is that of the multiplications for a
-        row of each.
+        Whether there are masks.
     """
 
     def __init__(
@@ -168,46 +230,56 @@ class Kernel:
     ) -> None:
         self.weights = [weight.detach() for weight in weights]
         self.biases = [bias.detach().unsqueeze(-1) for bias in biases]
-        self.weight_grads, self.bias_grads = gradients[::2], gradients[1::2]
+        self.gradients = gradients
         self.activation = ACTIVATIONS[activation]
         self.dropout = dropout
-        self.n_weights = sum(weight.numel() for weight in self.weights)
         self.stacked = self.weights[0].ndim == 3
         self._affine = torch.baddbmm if self.stacked else torch.addmm
         self._matmul = torch.bmm if self.stacked else torch.mm
-        self._transposed = [weight.mT for weight in self.weights]
         self._layers_of: dict[int, list[_Layer]] = {}
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the logits of a block, (K, n_classes, n); valid until the next call.
+        """Return the logits of a block, (K, n_classes, n); valid until the next step.
 
         Parameters
         ----------
         x : torch.Tensor of shape (K, n, n_features), or (n, n_features) for K = 1
             The block's rows.
         """
-        return self._forward(x, None)[-1].z
+        layers = self._layers(x.shape[-2])
+        for call in self._forward(layers, x, None):
+            call()
+        return layers[-1].z
 
-    def evaluate(self, x: torch.Tensor, targets: Targets) -> list[torch.Tensor]:
-        """Return sums over a block: of the weighted loss, of the weight of hits.
+    def evaluation(self, x: torch.Tensor, targets: Targets) -> Step:
+        """Return a step that computes sums over a block: of losses and of hits.
 
         Parameters
         ----------
         x : torch.Tensor
-            As in :meth:`accumulate`.
+            As in :meth:`descent`.
         targets : Targets
             Likewise.
 
         Returns
         -------
-        list of two torch.Tensor of shape (K,), or () for K = 1
-            A hit is a row whose largest logit, the first of equals, is its class.
+        Step
+            Its results are two tensors of shape (K,), or () for K = 1, the weighted sum
+            of the losses and the weight of the hits. A hit is a row whose largest
+            logit, the first of equals, is its class.
         """
-        logits = self.logits(x)
-        hits = self._hits(logits, targets)
-        return [self._loss(logits, targets), hits]
+        layers = self._layers(x.shape[-2])
+        logits, sums = layers[-1].z, [self._sum(x), self._sum(x)]
+        return Step(
+            [
+                *self._forward(layers, x, None),
+                *self._hits(logits, targets, sums[1]),
+                *self._loss(logits, targets, sums[0]),
+            ],
+            sums,
+        )
 
-    def accumulate(
+    def descent(
         self,
         x: torch.Tensor,
         targets: Targets,
@@ -215,8 +287,8 @@ class Kernel:
         first: bool = True,
         masks: Sequence[torch.Tensor] | None = None,
         with_hits: bool = False,
-    ) -> list[torch.Tensor]:
-        """Add the gradient of a block's weighted loss to that of the blocks before.
+    ) -> Step:
+        """Return a step that adds the gradient of a block to those before.
 
         Parameters
         ----------
@@ -230,91 +302,149 @@ class Kernel:
             With dropout, for each hidden layer, (K, units, n), what its units are
             multiplied by: 0 for a dropped one, 1 / (1 - dropout) for another.
         with_hits : bool, default=False
-            Whether to return the second sum too.
+            Whether there is a second result.
 
         Returns
         -------
-        list of torch.Tensor of shape (K,), or () for K = 1
-            As of :meth:`evaluate`, with the masks and the weights as they are.
+        Step
+            Its results are those of :meth:`evaluation`, with the masks and before the
+            gradient is used.
         """
-        layers = self._forward(x, masks)
+        layers = self._layers(x.shape[-2])
         logits, delta = layers[-1].z, layers[-1].delta
-        hits = [self._hits(logits, targets)] if with_hits else []
-        # Faster than exp of the logarithm, which slows down where results underflow.
-        torch.softmax(logits, -2, out=delta)
-        loss = self._loss(logits, targets)
-        # The gradient with respect to the logits, weight * (probability - target).
-        delta.mul_(targets.weight).sub_(targets.weighted)
-        self._backward(layers, x, delta, masks, first)
-        return [loss, *hits]
+        sums = [self._sum(x) for _ in range(1 + with_hits)]
+        return Step(
+            [
+                *self._forward(layers, x, masks),
+                *(self._hits(logits, targets, sums[1]) if with_hits else ()),
+                # The gradient with respect to the logits is weight * (probability -
+                # target). Faster than exp of the logarithm, which slows down where
+                # results underflow.
+                partial(torch.softmax, logits, -2, out=delta),
+                *self._loss(logits, targets, sums[0]),
+                partial(delta.mul_, targets.weight),
+                partial(delta.add_, targets.negated),
+                *self._backward(layers, x, masks, first),
+            ],
+            sums,
+        )
+
+    def add_gradients(self, other: Kernel) -> None:
+        """Add the gradients that another kernel has computed to this one's."""
+        for mine, its in zip(self.gradients, other.gradients, strict=True):
+            mine.add_(its)
+
+    def _sum(self, x: torch.Tensor) -> torch.Tensor:
+        """Return a tensor for one number of each network."""
+        return self.biases[0].new_empty(x.shape[:-2])
 
     def _forward(
-        self, x: torch.Tensor, masks: Sequence[torch.Tensor] | None
-    ) -> list[_Layer]:
+        self,
+        layers: list[_Layer],
+        x: torch.Tensor,
+        masks: Sequence[torch.Tensor] | None,
+    ) -> Iterator[Call]:
         """Fill the buffers of all layers."""
-        layers = self._layers(x.shape[-2])
         below = x.mT
         for i, layer in enumerate(layers):
-            self._affine(self.biases[i], self.weights[i], below, out=layer.z)
-            if i < len(layers) - 1:
-                self.activation.forward(layer.z, layer.h)
-                if masks is not None:
-                    torch.mul(layer.h, masks[i], out=layer.out)
-                below = layer.h if masks is None else layer.out
-        return layers
+            yield partial(self._affine, layer.bias, layer.weight, below, out=layer.z)
+            if layer is layers[-1]:
+                break
+            yield partial(self.activation.forward, layer.z, layer.h)
+            below = layer.h
+            if masks is not None:
+                yield partial(torch.mul, layer.h, masks[i], out=layer.out)
+                below = layer.out
 
-    def _hits(self, logits: torch.Tensor, targets: Targets) -> torch.Tensor:
-        """Return the weight of the rows whose largest logit is their class."""
+    def _hits(
+        self, logits: torch.Tensor, targets: Targets, out: torch.Tensor
+    ) -> Iterator[Call]:
+        """Sum the weight of the rows whose largest logit is their class."""
+        y, weight = targets.y, targets.weight.squeeze(-2)
+        largest, predicted = torch.empty_like(weight), torch.empty_like(y)
+        is_hit = torch.empty_like(y, dtype=torch.bool)
         # Many times faster than argmax along a dimension that is not the last.
-        predicted = logits.max(-2).indices
-        return ((predicted == targets.y) * targets.weight.squeeze(-2)).sum(-1)
+        yield partial(torch.max, logits, -2, out=(largest, predicted))
+        yield partial(torch.eq, predicted, y, out=is_hit)
+        yield partial(torch.mul, is_hit, weight, out=largest)
+        yield partial(torch.sum, largest, -1, out=out)
 
-    def _loss(self, logits: torch.Tensor, targets: Targets) -> torch.Tensor:
-        """Return the weighted sum of the cross-entropies; overwrites the logits."""
-        log_p = torch.log_softmax(logits, -2, out=logits)
+    def _loss(
+        self, logits: torch.Tensor, targets: Targets, out: torch.Tensor
+    ) -> Iterator[Call]:
+        """Sum the weighted cross-entropies; overwrites the logits."""
+        yield partial(torch.log_softmax, logits, -2, out=logits)
         if self.stacked:
-            return -log_p.mul_(targets.weighted).sum((-2, -1))
-        return -torch.dot(log_p.view(-1), targets.weighted.view(-1))
+            yield partial(logits.mul_, targets.negated)
+            yield partial(torch.sum, logits, (-2, -1), out=out)
+        else:
+            flat = logits.view(-1), targets.negated.view(-1)
+            yield partial(torch.dot, *flat, out=out)
 
     def _backward(
         self,
         layers: list[_Layer],
         x: torch.Tensor,
-        delta: torch.Tensor,
         masks: Sequence[torch.Tensor] | None,
         first: bool,
-    ) -> None:
-        """Add to the gradients of all layers, from that of the logits down."""
+    ) -> Iterator[Call]:
+        """Add to the gradients of all layers, from the last layer's delta down."""
         for i in reversed(range(len(layers))):
+            layer = layers[i]
+            delta, weight_grad = layer.delta, layer.weight_grad
             below = x
             if i:
-                layer = layers[i - 1]
-                below = layer.out_t
-            gradient = self.weight_grads[i]
+                down = layers[i - 1]
+                below = (down.h if masks is None else down.out).mT
             if first:
-                self._matmul(delta, below, out=gradient)
-                torch.sum(delta, -1, out=self.bias_grads[i])
+                yield partial(self._matmul, delta, below, out=weight_grad)
             else:
-                self._affine(gradient, delta, below, out=gradient)
-                self.bias_grads[i].add_(delta.sum(-1))
+                yield partial(self._affine, weight_grad, delta, below, out=weight_grad)
+            yield self._sum_of_rows(delta, layer.bias_grad, first)
             if i:
-                delta = self._matmul(self._transposed[i], delta, out=layer.delta)
+                yield partial(self._matmul, layer.weight.mT, delta, out=down.delta)
                 if masks is not None:
-                    delta.mul_(masks[i - 1])
-                saved = layer.z if self.activation.saves_input else layer.h
-                self.activation.backward(delta, saved)
+                    yield partial(down.delta.mul_, masks[i - 1])
+                saved = down.z if self.activation.saves_input else down.h
+                yield partial(self.activation.backward, down.delta, saved)
+
+    def _sum_of_rows(
+        self, delta: torch.Tensor, bias_grad: torch.Tensor, first: bool
+    ) -> Call:
+        """Return the call that adds a layer's delta to its bias's gradient."""
+        if self.stacked:
+            if first:
+                return partial(torch.sum, delta, -1, out=bias_grad)
+            return lambda: bias_grad.add_(delta.sum(-1))
+        # A product with ones takes two thirds of the time of a sum.
+        ones = delta.new_ones(delta.shape[-1])
+        if first:
+            return partial(torch.mv, delta, ones, out=bias_grad)
+        return partial(torch.addmv, bias_grad, delta, ones, out=bias_grad)
 
     def _layers(self, n: int) -> list[_Layer]:
-        """Return the buffers for blocks of `n` rows."""
+        """Return the layers with buffers for blocks of `n` rows."""
         if n not in self._layers_of:
-            self._layers_of[n] = [self._layer(weight, n) for weight in self.weights]
+            self._layers_of[n] = [self._layer(i, n) for i in range(len(self.weights))]
         return self._layers_of[n]
 
-    def _layer(self, weight: torch.Tensor, n: int) -> _Layer:
+    def _layer(self, i: int, n: int) -> _Layer:
+        weight = self.weights[i]
+
+        units = weight.shape[-2]
+        by_row = not self.stacked and units >= WIDE and i < len(self.weights) - 1
+
         def buffer() -> torch.Tensor:
+            if by_row:
+                return weight.new_empty((n, units)).mT
             return weight.new_empty((*weight.shape[:-1], n))
 
         z = buffer()
         h = buffer() if self.activation.saves_input else z
         out = buffer() if self.dropout else h
-        return _Layer(z, h, out, out.mT, buffer())
+        # Without gradients nothing goes down.
+        delta, weight_grad, bias_grad = z, z, z
+        if self.gradients:
+            delta = buffer()
+            weight_grad, bias_grad = self.gradients[2 * i : 2 * i + 2]
+        return _Layer(weight, self.biases[i], weight_grad, bias_grad, z, h, out, delta)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from numbers import Integral
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -28,9 +28,9 @@ def hidden_widths(hidden_units: int | Sequence[int]) -> tuple[int, ...]:
 
     An int stands for two layers of that width, a sequence for one layer each.
     """
-    if isinstance(hidden_units, Sequence | np.ndarray):
-        return tuple(int(width) for width in hidden_units)
-    return (int(hidden_units),) * 2
+    if isinstance(hidden_units, int | Integral):
+        return (int(hidden_units),) * 2
+    return tuple(int(width) for width in hidden_units)
 
 
 class Linear(nn.Linear):

@@ -1,8 +1,19 @@
-"""Training of networks on arrays that are validated already."""
+"""Weights from arrays that are validated already: the net, the loop, its parts."""
 
+from torchblob.training import _predictions as predictions
 from torchblob.training._early_stopping import EarlyStopping
 from torchblob.training._net import BlobNet
 from torchblob.training._samples import Samples
-from torchblob.training._stack import SCHEDULES, Task, train
+from torchblob.training._stack import train
+from torchblob.training._task import SCHEDULES, DivergedError, Task
 
-__all__ = ["SCHEDULES", "BlobNet", "EarlyStopping", "Samples", "Task", "train"]
+__all__ = [
+    "SCHEDULES",
+    "BlobNet",
+    "DivergedError",
+    "EarlyStopping",
+    "Samples",
+    "Task",
+    "predictions",
+    "train",
+]

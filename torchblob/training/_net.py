@@ -15,13 +15,18 @@ from skorch.dataset import Dataset
 from skorch.history import History
 from torch import nn
 
-from torchblob.nn import BlobModel, Kernel
-from torchblob.training._samples import Samples, blocks, dense_rows
-from torchblob.training._stack import Task, train
+from torchblob.nn import BlobModel
+from torchblob.training._predictions import walk
+from torchblob.training._samples import Samples
+from torchblob.training._stack import train
+from torchblob.training._task import Task
 
 
 class StopTraining(KeyboardInterrupt):
-    """A callback asked to stop, which skorch's callbacks do by KeyboardInterrupt."""
+    """A callback asked to stop, which skorch's callbacks do by KeyboardInterrupt.
+
+    A user's Ctrl-C while a callback runs can't be told from that.
+    """
 
 
 class BlobNet(NeuralNetClassifier):
@@ -75,8 +80,9 @@ class BlobNet(NeuralNetClassifier):
         """Make the module with weights that depend on `seed` alone."""
         generator = torch.Generator().manual_seed(self.seed)
         params = self.get_params_for("module")
-        self.module_ = self.module(**params, generator=generator).to(self.dtype)
-        self.module_.eval()
+        self.module_ = self.module(**params, generator=generator).eval()
+        if self.dtype != torch.float32:  # which it has; the call takes its time
+            self.module_.to(self.dtype)
         return self
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> BlobNet:
@@ -89,15 +95,6 @@ class BlobNet(NeuralNetClassifier):
             )
         return self
 
-    def make_kernel(self) -> Kernel:
-        """Return a kernel for predictions of the module as it is."""
-        layers = self.module_.linear_layers
-        return Kernel(
-            [layer.weight for layer in layers],
-            [layer.bias for layer in layers],
-            self.module_.activation,
-        )
-
     def go_on_from(self, other: BlobNet, *, keep_optimizer: bool) -> None:
         """Take over another net's weights and history; it stays as it is.
 
@@ -107,15 +104,54 @@ class BlobNet(NeuralNetClassifier):
             A net with a module of the same shape.
         keep_optimizer : bool
             Whether to take over the state of its optimizer too.
+
+        Raises
+        ------
+        ValueError
+            If the shapes of the layers or the optimizers differ.
         """
-        self.module_.load_state_dict(other.module_.state_dict())
+        layers, others = self.module_.linear_layers, other.module_.linear_layers
+        shapes, of_other = ([la.weight.shape for la in ls] for ls in (layers, others))
+        if shapes != of_other:
+            raise ValueError(
+                "it had layers of the shapes "
+                f"{[tuple(shape) for shape in of_other]}, and now they are "
+                f"{[tuple(shape) for shape in shapes]}"
+            )
+        for layer, its in zip(layers, others, strict=True):
+            layer.load_state_dict(its.state_dict())
         if keep_optimizer:
-            # torch would share the buffers, such as those of momentum, with `other`.
-            self.optimizer_.load_state_dict(deepcopy(other.optimizer_.state_dict()))
+            self._take_optimizer_state(other)
+        for group in self.optimizer_.param_groups:
+            # Schedulers that go on, as skorch makes them by the length of the history,
+            # read it.
+            group.setdefault("initial_lr", group["lr"])
         self.history_: History = History(other.history_)
 
+    def _take_optimizer_state(self, other: BlobNet) -> None:
+        """Take over what another net's optimizer remembers, but not its settings."""
+        mine, its = self.optimizer_, other.optimizer_
+        if type(mine) is not type(its):
+            raise ValueError(
+                f"it had the optimizer {type(its).__name__}, and now it is "
+                f"{type(mine).__name__}"
+            )
+        parameters = zip(
+            self.module_.parameters(), other.module_.parameters(), strict=True
+        )
+        for parameter, of_other in parameters:
+            if of_other in its.state:
+                # A copy: steps change it in place.
+                mine.state[parameter] = deepcopy(its.state[of_other])
+        if self.lr == other.lr:  # a scheduler may have got it somewhere else by now
+            for group, of_other in zip(
+                mine.param_groups, its.param_groups, strict=True
+            ):
+                for name in {"lr", "initial_lr"} & of_other.keys():
+                    group[name] = of_other[name]
+
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
-        """Call the callbacks; tell one that asks to stop from a user's Ctrl-C."""
+        """Call the callbacks, of which each may ask to stop."""
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt as stop:
@@ -180,14 +216,10 @@ class BlobNet(NeuralNetClassifier):
             Where the logits are put.
         """
         if isinstance(X, np.ndarray):
-            X = torch.as_tensor(X)
+            X = torch.from_numpy(X)
         if training or not (isinstance(X, torch.Tensor) or sparse.issparse(X)):
             yield from super().forward_iter(X, training=training, device=device)
             return
-        home = torch.device(self.device)
-        kernel = self.make_kernel()
-        with torch.no_grad():
-            for block in blocks(X.shape[0]):
-                rows = dense_rows(X, block, home).to(self.dtype)
-                # A copy: the next block overwrites the kernel's.
-                yield kernel.logits(rows).mT.clone().to(device)
+        for _, logits in walk(self.module_, X, slice(0, X.shape[0])):
+            # A copy: the next block overwrites the kernel's.
+            yield logits.mT.clone().to(device)

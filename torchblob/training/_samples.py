@@ -1,18 +1,18 @@
-"""Rows of data on the device that trains on them, and their batches."""
+"""Rows of data on the device that trains on them, in the order of an epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from scipy import sparse
 
-from torchblob.nn import Targets, make_targets
+from torchblob.nn import Targets, make_targets, negated_targets
 
-BLOCK = 4096
-"""Rows that pass through a network at once: memory is O(BLOCK), not O(n_samples)."""
+NARROW = 16
+"""Features up to which products with rows are slower than a copy by features is."""
 
 
 @dataclass(frozen=True)
@@ -38,43 +38,40 @@ class Samples:
         return len(self.y)
 
 
-def dense_rows(
-    X: Any, index: slice | torch.Tensor, device: torch.device
-) -> torch.Tensor:
-    """Return rows of a tensor or a CSR matrix as a tensor on `device`.
+def dense_rows(X: Any, index: slice | torch.Tensor) -> torch.Tensor:
+    """Return rows of a tensor or a CSR matrix as a tensor where they are.
 
     Parameters
     ----------
     X : torch.Tensor or CSR matrix of shape (n_samples, n_features)
         Data.
     index : slice, or torch.Tensor of shape (...), int64
-        Which rows; those of a slice of a tensor on the device are a view.
-    device : torch.device
-        Where they are wanted.
+        Which rows; those of a slice of a tensor are a view.
 
     Returns
     -------
     torch.Tensor of shape (..., n_features)
     """
     if isinstance(index, slice):
-        rows = X[index] if isinstance(X, torch.Tensor) else _to_dense(X[index])
-        return rows.to(device)
+        return X[index] if isinstance(X, torch.Tensor) else _to_dense(X[index])
     flat = index.reshape(-1)
     if isinstance(X, torch.Tensor):
         rows = X.index_select(0, flat)
     else:
         rows = _to_dense(X[flat.cpu().numpy()])
-    return rows.view(*index.shape, X.shape[1]).to(device)
+    return rows.view(*index.shape, X.shape[1])
 
 
 def _to_dense(X: Any) -> torch.Tensor:
     return torch.from_numpy(X.toarray())
 
 
-def blocks(n: int) -> Iterator[slice]:
-    """Cut `n` rows into pieces of at most BLOCK rows."""
-    for start in range(0, n, BLOCK):
-        yield slice(start, min(start + BLOCK, n))
+def pieces(rows: slice, size: int) -> list[slice]:
+    """Cut a range of rows into pieces of `size`, of which the last may be smaller."""
+    return [
+        slice(start, min(start + size, rows.stop))
+        for start in range(rows.start, rows.stop, size)
+    ]
 
 
 class Rows:
@@ -94,10 +91,10 @@ class Rows:
     def __init__(
         self, samples: Sequence[Samples], n_classes: int, label_smoothing: float
     ) -> None:
-        self.n_classes, self.label_smoothing = n_classes, label_smoothing
         self.counts = [len(of_one) for of_one in samples]
         self.X, self.y, self.weight = samples[0].X, samples[0].y, samples[0].weight
         self.device = self.weight.device
+        self.table = negated_targets(n_classes, label_smoothing, self.weight)
         if len(samples) > 1:
             self.X = _concatenate([of_one.X for of_one in samples])
             self.y = torch.cat([*(of_one.y for of_one in samples), self.y.new_zeros(1)])
@@ -105,31 +102,27 @@ class Rows:
                 [*(of_one.weight for of_one in samples), self.weight.new_zeros(1)]
             )
 
-    def in_order(self) -> Batch:
-        """Return all rows as one batch."""
+    def in_order(self) -> Pass:
+        """Return a pass over all rows as one batch."""
         if len(self.counts) == 1:
-            return Batch(self, slice(0, self.counts[0]), self.counts)
-        return Batch(
-            self, self._side_by_side(map(torch.arange, self.counts)), self.counts
-        )
+            return Pass(self, None, self.counts[0], again=True)
+        orders = [torch.arange(count, device="cpu") for count in self.counts]
+        return Pass(self, self._side_by_side(orders), max(self.counts), again=True)
 
-    def shuffled(
-        self, size: int, generators: Sequence[torch.Generator]
-    ) -> Iterator[Batch]:
-        """Yield batches of `size` rows, of each network in an order of its own."""
+    def shuffled(self, size: int, generators: Sequence[torch.Generator]) -> Pass:
+        """Return a pass in batches of `size`, in an order of each network's own."""
         orders = [
-            torch.randperm(count, generator=generator)
+            torch.randperm(count, generator=generator, device="cpu")
             for count, generator in zip(self.counts, generators, strict=True)
         ]
-        order = orders[0].to(self.device)
-        if len(orders) > 1:
-            order = self._side_by_side(orders)
-        for i, index in enumerate(torch.split(order, size, -1)):
-            yield Batch(self, index, [min(n - i * size, size) for n in self.counts])
+        if len(orders) == 1:
+            return Pass(self, orders[0].to(self.device), size, again=False)
+        return Pass(self, self._side_by_side(orders), size, again=False)
 
-    def _side_by_side(self, orders: Iterable[torch.Tensor]) -> torch.Tensor:
+    def _side_by_side(self, orders: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return where the rows in these orders are, (K, n); -1, the last, pads."""
-        index = torch.full((len(self.counts), max(self.counts)), len(self.y) - 1)
+        shape = (len(self.counts), max(self.counts))
+        index = torch.full(shape, len(self.y) - 1, device="cpu")
         start = 0
         for k, order in enumerate(orders):
             torch.add(order, start, out=index[k, : len(order)])
@@ -147,64 +140,76 @@ def _concatenate(Xs: Sequence[Any]) -> Any:
 
 
 class Block(NamedTuple):
-    """A part of a batch that passes through the networks at once."""
+    """Rows that pass through the networks at once."""
 
     x: torch.Tensor
     """Features, (K, n, n_features) or (n, n_features) for K = 1."""
     targets: Targets
     """Classes, with each row's share of the weight of the network's batch."""
-    counts: list[int]
-    """How many of the n rows each network has; the others have weight zero."""
 
 
-class Batch:
-    """The rows of one step.
+class Pass:
+    """The rows in the order in which an epoch takes them, and their batches.
 
     Parameters
     ----------
     rows : Rows
         Where they come from.
-    index : slice from 0 for K = 1, or torch.Tensor of shape (K, n), or (n,) for K = 1
-        Which of them.
-    counts : list of int
-        How many of the n rows each network has; the others have weight zero.
+    index : torch.Tensor of shape (K, n), or (n,) for K = 1, or None
+        Which row is where; None is their own order, for K = 1.
+    size : int
+        Rows of a batch; the last may be smaller.
+    again : bool
+        Whether later epochs take this pass again.
 
     Attributes
     ----------
-    total : torch.Tensor of shape (K,), or () for K = 1
-        The sum of the weights of each network's rows.
+    totals : torch.Tensor of shape (n_batches, K), or (n_batches,) for K = 1
+        The sum of the weights of each network's rows in each batch.
     """
 
     def __init__(
-        self, rows: Rows, index: slice | torch.Tensor, counts: list[int]
+        self, rows: Rows, index: torch.Tensor | None, size: int, *, again: bool
     ) -> None:
-        self.rows, self.index, self.counts = rows, index, counts
-        w = rows.weight[index]
+        self.rows, self.index, self.again = rows, index, again
+        self.y, weight = rows.y, rows.weight
+        if index is not None:
+            self.y, weight = self.y[index], weight[index]
+        n = weight.shape[-1]
+        self.batches = pieces(slice(0, n), size)
+        padding = len(self.batches) * size - n
+        padded = torch.nn.functional.pad(weight, (0, padding))
+        by_batch = padded.view(*weight.shape[:-1], -1, size)
+        totals = by_batch.sum(-1, keepdim=True)
         # Rows that all have a class of weight zero have no gradient.
-        total = w.sum(-1, keepdim=True).clamp_min_(torch.finfo(w.dtype).tiny)
-        self.shares, self.total = w / total, total.squeeze(-1)
-        self._whole: Block | None = None
+        shares = by_batch / totals.clamp_min(torch.finfo(weight.dtype).tiny)
+        self.shares = shares.flatten(-2)[..., :n]
+        self.totals = totals.squeeze(-1).movedim(-1, 0)
 
-    def blocks(self) -> Iterable[Block]:
-        """Return the rows block by block."""
-        n = self.shares.shape[-1]
-        if n > BLOCK:
-            return map(self._block, blocks(n))
-        if self._whole is None:
-            self._whole = self._block(slice(0, n))
-        return [self._whole]
+    def block(self, at: slice) -> Block:
+        """Return the rows of a range within a batch."""
+        y, shares = self.y[..., at], self.shares[..., at]
+        x = self.features(at)
+        if x.shape[-1] <= NARROW:
+            x = x.mT.contiguous().mT
+        return Block(x, make_targets(y, shares, self.rows.table))
 
-    def features_and_classes(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return X and y of all rows, for K = 1."""
-        return dense_rows(self.rows.X, self.index, self.rows.device), self.rows.y[
-            self.index
-        ]
+    def load(self, at: slice, block: Block) -> None:
+        """Overwrite a block of as many rows."""
+        X, x, index = self.rows.X, block.x, self.index
+        if isinstance(X, torch.Tensor) and index is not None and x.is_contiguous():
+            flat = index[..., at].reshape(-1)
+            torch.index_select(X, 0, flat, out=x.view(-1, x.shape[-1]))
+        else:
+            x.copy_(self.features(at))
+        y, shares = self.y[..., at], self.shares[..., at]
+        make_targets(y, shares, self.rows.table, out=block.targets)
 
-    def _block(self, at: slice) -> Block:
-        rows = self.rows
-        index = at if isinstance(self.index, slice) else self.index[..., at]
-        targets = make_targets(
-            rows.y[index], self.shares[..., at], rows.n_classes, rows.label_smoothing
-        )
-        counts = [max(0, min(n, at.stop) - at.start) for n in self.counts]
-        return Block(dense_rows(rows.X, index, rows.device), targets, counts)
+    def features(self, at: slice) -> torch.Tensor:
+        """Return the features of a range, (K, n, n_features) or (n, n_features)."""
+        index = at if self.index is None else self.index[..., at]
+        return dense_rows(self.rows.X, index).to(self.rows.device)
+
+    def counts(self, at: slice) -> list[int]:
+        """Return how many rows of a range each network has; the others pad."""
+        return [max(0, min(n, at.stop) - at.start) for n in self.rows.counts]

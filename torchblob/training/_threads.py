@@ -1,33 +1,140 @@
-"""How many threads torch computes with."""
+"""Threads that compute side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from types import TracebackType
+from typing import NamedTuple, TypeVar
 
 import torch
 
-WORK_OF_ONE_THREAD = 4_000_000
-"""Multiply-adds of a block below which a second thread costs more than it brings."""
+T = TypeVar("T")
+
+WORK_OF_A_THREAD = 20_000_000
+"""Multiply-adds, about half a millisecond's, that are worth a thread of a crew."""
+
+WORK_OF_A_TORCH_THREAD = 10_000_000
+"""Multiply-adds that are worth a thread of torch's, for work that is less than that."""
 
 
-@contextmanager
-def enough_threads(work: int) -> Iterator[None]:
-    """Compute with one thread in the block if `work` is too little to share.
+class Threads(NamedTuple):
+    """How many threads compute.
 
     Parameters
     ----------
-    work : int
-        Multiply-adds between two waits of the threads for each other.
+    crew : int
+        Python threads, each with a share of the work.
+    inner : int
+        Threads of torch's within each.
     """
-    threads = torch.get_num_threads()
-    # torch gives its number of threads to Python threads that start later. One that
-    # started inside of such a block has one thread, and must not restore that to all.
-    if threads == 1 or work >= WORK_OF_ONE_THREAD:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+
+    crew: int
+    inner: int
+
+    @classmethod
+    def of(cls, work: float, device: torch.device) -> Threads:
+        """Return how many pay for so many multiply-adds between two waits.
+
+        Parameters
+        ----------
+        work : float
+            Multiply-adds between two points where the threads wait for each other.
+        device : torch.device
+            Where they are done; a CPU's threads are those that torch may use.
+        """
+        available = torch.get_num_threads() if device.type == "cpu" else 1
+        crew = min(available, int(work / WORK_OF_A_THREAD))
+        if crew > 1:
+            return cls(crew, 1)
+        return cls(1, max(1, min(available, int(work / WORK_OF_A_TORCH_THREAD))))
+
+
+class Crew:
+    """A context in which several threads compute, each with few threads of torch's.
+
+    torch's own way, to split each operation among threads, makes them wait for each
+    other after each. A crew meets once a batch: each thread takes a share of the rows
+    or of the networks through all operations. That pays where an operation takes much
+    longer than Python needs to pass its lock from thread to thread; where it does not,
+    the crew is the calling thread alone, and torch splits the larger operations.
+
+    Parameters
+    ----------
+    threads : Threads
+        How many; the calling thread is the first of the crew.
+    """
+
+    def __init__(self, threads: Threads) -> None:
+        self.threads = threads
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Crew:
+        self._before = torch.get_num_threads()
+        # torch gives its number of threads to Python threads that start later: to the
+        # crew's, but also to a user's. One that started in such a block has one thread,
+        # and must not restore that to all.
+        if self._before > self.threads.inner:
+            torch.set_num_threads(self.threads.inner)
+        self._workers = [_Worker() for _ in range(self.threads.crew - 1)]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for worker in self._workers:
+            worker.stop()
+        if self._before > self.threads.inner:
+            torch.set_num_threads(self._before)
+
+    def run(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        """Return the results of tasks, one a thread of the crew.
+
+        An error of one is raised when all have ended, since they share buffers.
+        """
+        if len(tasks) == 1:
+            return [tasks[0]()]
+        busy = self._workers[: len(tasks) - 1]
+        for worker, task in zip(busy, tasks[1:], strict=True):
+            worker.begin(task)
+        outcomes: list[tuple[T | None, BaseException | None]] = []
+        try:
+            first = tasks[0]()
+        finally:
+            outcomes = [worker.outcome() for worker in busy]
+        for _, error in outcomes:
+            if error is not None:
+                raise error
+        return [first, *(result for result, _ in outcomes)]  # type: ignore[list-item]
+
+
+class _Worker:
+    """A thread that does one task after another."""
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue = SimpleQueue()
+        self._outcomes: SimpleQueue = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def begin(self, task: Callable[[], object]) -> None:
+        self._tasks.put(task)
+
+    def outcome(self) -> tuple:
+        """Wait for the task to end; return its result and its error."""
+        return self._outcomes.get()
+
+    def stop(self) -> None:
+        self._tasks.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                self._outcomes.put((task(), None))
+            except BaseException as error:
+                self._outcomes.put((None, error))

@@ -38,19 +38,39 @@ class StackedWeights:
         by_layer = [p for of in zip(*self._parameters, strict=True) for p in of]
         self.flat = nn.Parameter(torch.cat([p.detach().flatten() for p in by_layer]))
         self.flat.grad = torch.zeros_like(self.flat)
-        values = self._layers(self.flat.detach())
+        self._values = self._layers(self.flat.detach())
         self._gradients = self._layers(self.flat.grad)
-        self.kernel = Kernel(
-            values[::2],
-            values[1::2],
-            modules[0].activation,
-            gradients=self._gradients,
-            dropout=modules[0].dropout > 0,
-        )
+        self._activation, self._dropout = modules[0].activation, modules[0].dropout
         for k, parameters in enumerate(self._parameters):
-            for parameter, value in zip(parameters, self._of(k, values), strict=True):
+            values = self._of(k, self._values)
+            for parameter, value in zip(parameters, values, strict=True):
                 parameter.data = value
         self.show_gradients()
+
+    def kernel(self, networks: slice, *, extra: bool) -> Kernel:
+        """Return a kernel of some networks, which works on the stack itself.
+
+        Parameters
+        ----------
+        networks : slice
+            Which.
+        extra : bool
+            Whether it has gradients of its own instead of the stack's, to compute
+            beside a kernel that has those.
+        """
+        values, gradients = self._values, self._gradients
+        if len(self._parameters) > 1:
+            at = networks.start if networks.stop - networks.start == 1 else networks
+            values, gradients = ([la[at] for la in of] for of in (values, gradients))
+        if extra:
+            gradients = [torch.empty_like(gradient) for gradient in gradients]
+        return Kernel(
+            values[::2],
+            values[1::2],
+            self._activation,
+            gradients=gradients,
+            dropout=self._dropout > 0,
+        )
 
     def show_gradients(self) -> None:
         """Show the modules' own optimizers the gradients of what is not frozen."""

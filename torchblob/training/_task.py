@@ -1,0 +1,239 @@
+"""What a network is to be trained on, and what comes of it epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from torchblob.training._early_stopping import EarlyStopping
+from torchblob.training._samples import Samples
+
+if TYPE_CHECKING:
+    from torchblob.training._net import BlobNet
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+    "linear": lambda progress: 1 - progress,
+}
+"""Name of a schedule -> the factor of the learning rate after a share of the training.
+
+The cosine is that of Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with
+Warm Restarts, ICLR 2017, without restarts.
+"""
+
+ELEMENTWISE = (
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.RMSprop,
+)
+"""Optimizers that treat each weight by itself, so that many networks can share one."""
+
+# Each use of randomness has a stream of its own, so that one does not shift another.
+SHUFFLE_STREAM, DROPOUT_STREAM = 1, 2
+
+BEST = {"train_loss": -1, "valid_loss": -1, "valid_acc": 1, "valid_score": 1}
+"""Values of which the history says when they are the best, and the sign of better."""
+
+
+class DivergedError(Exception):
+    """A training loss turned infinite or NaN."""
+
+
+class EpochWatcher(Protocol):
+    """Someone outside who is told of each epoch and may end the training."""
+
+    def begin(self) -> None:
+        """Before an epoch."""
+
+    def end(self) -> bool:
+        """After an epoch; returns True to stop."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one network is to be trained on, and how long.
+
+    Parameters
+    ----------
+    train : Samples
+        Rows to learn from.
+    epochs : int
+        Passes over them, at most.
+    valid : Samples, default=None
+        Rows to evaluate after each epoch.
+    valid_name : str, default="Test"
+        What the printed log calls them.
+    lr_schedule : {"cosine", "linear"}, default=None
+        Anneals the learning rate to zero over `epochs`; None keeps it constant.
+    stopping : EarlyStopping, default=None
+        Decides on the validation loss or score after each epoch.
+    score : callable, default=None
+        Returns the validation score of the network as it is now, for `stopping`.
+    watcher : EpochWatcher, default=None
+        Told of each epoch.
+    """
+
+    train: Samples
+    epochs: int
+    valid: Samples | None = None
+    valid_name: str = "Test"
+    lr_schedule: str | None = None
+    stopping: EarlyStopping | None = None
+    score: Callable[[], float] | None = None
+    watcher: EpochWatcher | None = None
+
+
+class Member:
+    """One network of a stack, and what is kept of it alone.
+
+    Attributes
+    ----------
+    epoch : int
+        Epochs that are recorded.
+    watched : bool
+        Whether someone looks at each epoch before the next begins.
+    done : bool
+        Whether the last epoch that is recorded was the last of all.
+    error : DivergedError or None
+        Why, if the loss turned infinite or NaN.
+    """
+
+    def __init__(self, net: BlobNet, task: Task) -> None:
+        self.net, self.task = net, task
+        self.epoch = 0
+        self.watched = bool(
+            net.callbacks_ or net.verbose or task.stopping or task.watcher
+        )
+        self.done = False
+        self.error: DivergedError | None = None
+        self._epochs_before = len(net.history)
+        self._best: dict[str, float] = {}
+
+    def kind(self) -> Any:
+        """Return what must be equal in networks that train together."""
+        net, task = self.net, self.task
+        if not self.shares_optimizer() or net.optimizer_.state:
+            return id(net)
+        module = net.module_
+        _, settings = net.get_params_for_optimizer("optimizer", [])
+        n_batches = self.n_batches()
+        return repr(
+            [
+                [layer.weight.shape for layer in module.linear_layers],
+                [module.activation, module.dropout, net.criterion_.label_smoothing],
+                [net.dtype, net.device, net.optimizer, self.lr, settings],
+                [n_batches, net.batch_size if n_batches > 1 else None],
+                [task.epochs, task.lr_schedule, task.valid is None],
+            ]
+        )
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, as the net's own optimizer has it."""
+        return self.net.optimizer_.param_groups[0]["lr"]
+
+    def n_batches(self) -> int:
+        """Return the number of batches of an epoch."""
+        return math.ceil(len(self.task.train) / self.net.batch_size)
+
+    def shares_optimizer(self) -> bool:
+        """Return whether one optimizer can do for this network and others.
+
+        One that a callback or a callable of the user's may depend on stays as it is.
+        """
+        return self.net.optimizer in ELEMENTWISE and not self.net.callbacks_
+
+    def seed(self, stream: int, epoch: int) -> int:
+        """Return a use's seed in an epoch, a function of the net's seed and both."""
+        number = self._epochs_before + epoch
+        words = np.random.SeedSequence((self.net.seed, stream, number))
+        return int(words.generate_state(1, np.uint64)[0])
+
+    def begin_epoch(self) -> None:
+        """Tell who wants to know that an epoch begins."""
+        if self.task.watcher is not None:
+            self.task.watcher.begin()
+        if self.net.callbacks_:
+            self.net.notify("on_epoch_begin", **self.net.callback_datasets(self.task))
+
+    def record(self, names: Sequence[str], epochs: Sequence[Sequence[float]]) -> None:
+        """Take what some epochs gave, and decide whether the last was the last of all.
+
+        Parameters
+        ----------
+        names : sequence of str
+            What the values are called; "train_loss" is the first.
+        epochs : sequence of sequences of float
+            The values of each epoch. If someone looks at each, it is but one.
+        """
+        for values in epochs:
+            self.epoch += 1
+            if not math.isfinite(values[0]):
+                self.error = DivergedError(
+                    f"the training loss became {values[0]} in epoch {self.epoch}"
+                )
+                self.done = True
+                return
+            row = dict(zip(names, values, strict=True))
+            if self.watched:
+                self._record_watched(row)
+            else:
+                self._append(row)
+        self.done |= self.epoch == self.task.epochs
+
+    def _record_watched(self, row: dict[str, Any]) -> None:
+        net, task = self.net, self.task
+        if task.stopping is not None:
+            if task.score is not None:
+                row["valid_score"] = task.score()
+            watched = "valid_score" if task.score is not None else "valid_loss"
+            task.stopping.update(row[watched], net.module_)
+            self.done |= task.stopping.exhausted
+        self._append(row)
+        number = len(net.history) - 1
+        if net.verbose and number % int(net.verbose) == 0:
+            print(format_epoch(number, row, task.valid_name))
+        if task.watcher is not None:
+            self.done |= task.watcher.end()
+        if net.callbacks_:
+            net.notify("on_epoch_end", **net.callback_datasets(task))
+
+    def _append(self, row: dict[str, Any]) -> None:
+        """Add a row to the history, with "..._best" for values that beat all before.
+
+        Callbacks of skorch watch these, such as Checkpoint "valid_loss_best".
+        """
+        history, best = self.net.history, self._best
+        for name, sign in BEST.items():
+            if name in row:
+                value = sign * row[name]
+                is_best = value > best.get(name, -math.inf)
+                if is_best:
+                    best[name] = value
+                row[f"{name}_best"] = is_best
+        if self.net.callbacks_:  # skorch began the row, at the epoch's begin
+            history[-1].update(row)
+        else:
+            history.append({"batches": [], "epoch": len(history) + 1, **row})
+
+
+def format_epoch(epoch: int, row: dict[str, float], valid_name: str) -> str:
+    """Return an epoch's line of the log, in the words of the PyTorch tutorials.
+
+    Examples
+    --------
+    >>> format_epoch(10, {"train_loss": 0.144, "train_acc": 0.99125}, "Test")
+    'Epoch: 10 | Loss: 0.1440, Acc: 99.12%'
+    """
+    line = f"Epoch: {epoch} | Loss: {row['train_loss']:.4f}"
+    line += f", Acc: {row['train_acc'] * 100:.2f}%"
+    if "valid_loss" in row:
+        line += f" | {valid_name} loss: {row['valid_loss']:.4f}"
+        line += f", {valid_name} acc: {row['valid_acc'] * 100:.2f}%"
+    return line
