@@ -37,7 +37,12 @@ ELEMENTWISE = (
 # Each use of randomness has a stream of its own, so that one does not shift another.
 SHUFFLE_STREAM, DROPOUT_STREAM = 1, 2
 
-BEST = {"train_loss": -1, "valid_loss": -1, "valid_acc": 1, "valid_score": 1}
+BEST = (
+    ("train_loss", "train_loss_best", -1),
+    ("valid_loss", "valid_loss_best", -1),
+    ("valid_acc", "valid_acc_best", 1),
+    ("valid_score", "valid_score_best", 1),
+)
 """Values of which the history says when they are the best, and the sign of better."""
 
 
@@ -210,13 +215,12 @@ class Member:
         Callbacks of skorch watch these, such as Checkpoint "valid_loss_best".
         """
         history, best = self.net.history, self._best
-        for name, sign in BEST.items():
+        for name, flag, sign in BEST:
             if name in row:
                 value = sign * row[name]
-                is_best = value > best.get(name, -math.inf)
-                if is_best:
+                row[flag] = value > best.get(name, -math.inf)
+                if row[flag]:
                     best[name] = value
-                row[f"{name}_best"] = is_best
         if self.net.callbacks_:  # skorch began the row, at the epoch's begin
             history[-1].update(row)
         else:
