@@ -161,7 +161,7 @@ def test_a_fit_by_many_threads_is_that_by_one(small, eager, params, kind):
 def test_predictions_by_many_threads_are_those_by_one(small, eager, monkeypatch, kind):
     import torchblob.training._predictions as predictions
 
-    monkeypatch.setattr(predictions, "UNDIVIDED_FLOATS", 1)
+    monkeypatch.setattr(predictions, "FEW_FLOATS", 0)
     X, y = small
     clf = fit(X, y)
     shared = clf.predict_proba(kind(X)), clf.predict(kind(X))

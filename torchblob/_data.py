@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -14,7 +15,7 @@ from sklearn.utils import check_array, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from torchblob.training import Samples
+from torchblob.training import Crew, Samples, Threads
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     -------
     ndarray, CSR matrix or torch.Tensor of shape (n_samples, n_features)
     """
+    if not reset and _is_ready(estimator, X):
+        return X
     if isinstance(X, torch.Tensor):
         name = type(estimator).__name__
         if X.ndim != 2 or 0 in X.shape or X.is_complex() or X.layout != torch.strided:
@@ -124,6 +127,21 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
         return validate_data(estimator, X.detach(), reset=reset, skip_check_array=True)
     return validate_data(
         estimator, X, reset=reset, accept_sparse="csr", ensure_all_finite=False
+    )
+
+
+def _is_ready(estimator: BaseEstimator, X: Any) -> bool:
+    """Return whether scikit-learn's validation would find nothing to say or to do.
+
+    On a single row it takes longer than the prediction.
+    """
+    return (
+        type(X) is np.ndarray
+        and X.dtype in (np.float32, np.float64)
+        and X.ndim == 2
+        and X.shape[0] > 0
+        and X.shape[1] == estimator.n_features_in_
+        and not hasattr(estimator, "feature_names_in_")
     )
 
 
@@ -155,14 +173,19 @@ def to_features(
         features = values = X.to(device, dtype)
     else:
         numpy_dtype = np.float64 if dtype == torch.float64 else np.float32
-        with np.errstate(over="ignore"):  # what overflows is reported below
-            features = X.astype(numpy_dtype, copy=False)
+        features = X
+        if X.dtype != numpy_dtype:
+            with np.errstate(over="ignore"):  # what overflows is reported below
+                features = X.astype(numpy_dtype)
         if sparse.issparse(features):
             values = _as_tensor(features.data)
         else:
             features = values = _as_tensor(features).to(device)
-    # A finite sum proves finite values in one pass and without a temporary.
-    if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
+    # A finite sum proves finite values in one pass and without a temporary. One thread
+    # is as fast as many, which would go on spinning while the crew begins.
+    with Crew(Threads(crew=1, inner=1)):
+        total = values.sum().item()
+    if not math.isfinite(total) and not torch.isfinite(values).all():
         _raise_not_finite(features, estimator, rows)
     return features
 

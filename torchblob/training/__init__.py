@@ -6,14 +6,17 @@ from torchblob.training._net import BlobNet
 from torchblob.training._samples import Samples
 from torchblob.training._stack import train
 from torchblob.training._task import SCHEDULES, DivergedError, Task
+from torchblob.training._threads import Crew, Threads
 
 __all__ = [
     "SCHEDULES",
     "BlobNet",
+    "Crew",
     "DivergedError",
     "EarlyStopping",
     "Samples",
     "Task",
+    "Threads",
     "predictions",
     "train",
 ]

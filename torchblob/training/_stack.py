@@ -44,7 +44,9 @@ def train(nets: Sequence[BlobNet], tasks: Sequence[Task]) -> list[DivergedError 
     try:
         for running in stacks.values():
             while running:
-                _Stack(running).train()
+                layout = Layout.of(running)
+                with torch.no_grad(), Crew(layout.threads) as crew:
+                    _Stack(running, layout, crew).train()
                 running = [member for member in running if not member.done]
     finally:
         for member in members:
@@ -54,10 +56,20 @@ def train(nets: Sequence[BlobNet], tasks: Sequence[Task]) -> list[DivergedError 
 
 
 class _Stack:
-    """Networks of one kind, while they train together."""
+    """Networks of one kind, while they train together.
 
-    def __init__(self, members: list[Member]) -> None:
-        self.members = members
+    Parameters
+    ----------
+    members : list of Member
+        The networks.
+    layout : Layout
+        How they are cut.
+    crew : Crew
+        Who computes.
+    """
+
+    def __init__(self, members: list[Member], layout: Layout, crew: Crew) -> None:
+        self.members, self.crew = members, crew
         self.net, self.task = members[0].net, members[0].task
         self.weights = StackedWeights([member.net.module_ for member in members])
         self.optimizer = self._make_optimizer()
@@ -71,13 +83,11 @@ class _Stack:
         self.names = ["train_loss", "train_acc"] if with_hits else ["train_loss"]
         if self.task.valid is not None:
             self.names += ["valid_loss", "valid_acc"]
-        layout = Layout.of(members)
         self.groups = [
             Group(members, self.weights, at, layout.parts, with_hits=with_hits)
             for at in layout.networks
         ]
         self.validation = [g.valid for g in self.groups if g.valid is not None]
-        self.crew = Crew(layout.threads)
         lanes = [
             (lane, i) for i, group in enumerate(self.groups) for lane in group.lanes
         ]
@@ -103,13 +113,12 @@ class _Stack:
         """Train until all networks are done, or half of them: then fewer can go on."""
         running = list(enumerate(self.members))
         try:
-            with torch.no_grad(), self.crew:
-                while 2 * len(running) > len(self.members):
-                    self._run_epochs(running)
-                    for k, member in running:
-                        if member.done:
-                            self._finish(k)
-                    running = [(k, m) for k, m in running if not m.done]
+            while 2 * len(running) > len(self.members):
+                self._run_epochs(running)
+                for k, member in running:
+                    if member.done:
+                        self._finish(k)
+                running = [(k, m) for k, m in running if not m.done]
         finally:
             for k, _ in running:
                 self._finish(k)
