@@ -3,9 +3,10 @@
 from torchblob.training import _predictions as predictions
 from torchblob.training._early_stopping import EarlyStopping
 from torchblob.training._net import BlobNet
+from torchblob.training._rates import SCHEDULES
 from torchblob.training._samples import Samples
 from torchblob.training._stack import train
-from torchblob.training._task import SCHEDULES, DivergedError, Task
+from torchblob.training._task import DivergedError, Task
 from torchblob.training._threads import Crew, Threads
 
 __all__ = [

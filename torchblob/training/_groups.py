@@ -8,7 +8,7 @@ import torch
 
 from torchblob.training._lanes import Dropout, Lane, total
 from torchblob.training._layout import Shape
-from torchblob.training._samples import Pass, Rows, Samples
+from torchblob.training._samples import Rows, Samples
 from torchblob.training._task import DROPOUT_STREAM, SHUFFLE_STREAM, Member
 from torchblob.training._weights import StackedWeights
 
@@ -33,6 +33,8 @@ class Group:
     ----------
     lanes : list of Lane
         Of each part.
+    train : Pass
+        The rows to learn from, in the order of the epoch.
     valid : Pass or None
         The validation rows.
     """
@@ -61,32 +63,33 @@ class Group:
             for part in range(parts)
         ]
         self._rows = self._rows_of([member.task.train for member in self.members])
-        # Without a size of their own, batches are as large as each network's data.
-        self._size = min(net.batch_size, max(self._rows.counts))
         # The full batch is the same in each epoch, with the rows in their order.
-        self._full = self._rows.in_order() if self.members[0].n_batches() == 1 else None
+        self._shuffles = self.members[0].n_batches() > 1
+        if self._shuffles:
+            self.train = self._rows.in_batches(net.batch_size)
+        else:
+            self.train = self._rows.in_one_batch()
         valid = [m.task.valid for m in self.members if m.task.valid is not None]
-        self.valid = self._rows_of(valid).in_order() if valid else None
+        self.valid = self._rows_of(valid).in_one_batch() if valid else None
 
     def _rows_of(self, samples: Sequence[Samples]) -> Rows:
         net = self.members[0].net
         n_classes = net.module_.linear_layers[-1].out_features
         return Rows(samples, n_classes, net.criterion_.label_smoothing)
 
-    def begin_epoch(self, epoch: int) -> Pass:
-        """Return the pass over the rows that is the epoch's."""
+    def begin_epoch(self, epoch: int) -> None:
+        """Shuffle the rows, and seed the dropout."""
         for lane in self.lanes:
             if lane.dropout is not None:
                 lane.dropout.seeds = [
                     member.seed(DROPOUT_STREAM, epoch) for member in self.members
                 ]
-        if self._full is not None:
-            return self._full
-        generators = [
-            torch.Generator().manual_seed(member.seed(SHUFFLE_STREAM, epoch))
-            for member in self.members
-        ]
-        return self._rows.shuffled(self._size, generators)
+        if self._shuffles:
+            generators = [
+                torch.Generator().manual_seed(member.seed(SHUFFLE_STREAM, epoch))
+                for member in self.members
+            ]
+            self.train.reorder(self._rows.shuffled(generators))
 
     def collect(self, of_lanes: Sequence[list[torch.Tensor]]) -> list[torch.Tensor]:
         """Add up the gradients of the lanes; return the sums of all."""

@@ -50,8 +50,8 @@ class Lane:
         self._kept: dict[Pass, Step] = {}
         self._slots: dict[tuple[int, bool], tuple[Block, Step]] = {}
 
-    def gradient(self, rows: Pass, batch: slice) -> list[torch.Tensor]:
-        """Compute the gradient of the lane's part of a batch.
+    def gradient(self, rows: Pass, batch: int) -> list[torch.Tensor]:
+        """Compute the gradient of the lane's part of the batch of that number.
 
         Returns
         -------
@@ -64,22 +64,22 @@ class Lane:
 
     def evaluate(self, rows: Pass) -> list[torch.Tensor]:
         """Return the sums of losses and hits over the lane's part of all rows."""
-        return self._run(rows, rows.batches[0], self._evaluation, keep=True)
+        return self._run(rows, 0, self._evaluation, keep=True)
 
-    def logits(self, rows: Pass, batch: slice) -> torch.Tensor:
+    def logits(self, rows: Pass, batch: int) -> torch.Tensor:
         """Return the logits of a whole batch, (n_samples, n_classes), for K = 1."""
         with torch.no_grad():
             return torch.cat(
                 [
                     self.kernel.logits(rows.features(at)).mT.clone()
-                    for at in pieces(batch, self._block_rows)
+                    for at in pieces(rows.batches[batch], self._block_rows)
                 ]
             )
 
     def _run(
         self,
         rows: Pass,
-        batch: slice,
+        batch: int,
         make: Callable[[Pass, slice, bool], Step],
         *,
         keep: bool,
@@ -90,8 +90,8 @@ class Lane:
             step = self._kept.get(rows)
             if step is not None:
                 return step()
-            blocks = self._blocks(batch)
-            if keep and rows.again and len(blocks) == 1:
+            blocks = self._blocks(rows.batches[batch])
+            if keep and len(blocks) == len(rows.batches) == 1:
                 step = self._kept[rows] = make(rows, blocks[0], True)
                 return step()
             sums: list[torch.Tensor] = []
@@ -120,7 +120,7 @@ class Lane:
         if self.dropout is not None:
             masks = self.dropout.masks(self.kernel, at, rows.counts(at))
             return descent(*rows.block(at), masks=masks)
-        if rows.again:
+        if len(rows.batches) == 1:
             return descent(*rows.block(at))
         # Rows in a new order are copied to the same place, so that the step is too.
         key = at.stop - at.start, first

@@ -102,25 +102,35 @@ class Rows:
                 [*(of_one.weight for of_one in samples), self.weight.new_zeros(1)]
             )
 
-    def in_order(self) -> Pass:
-        """Return a pass over all rows as one batch."""
+    def in_one_batch(self) -> Pass:
+        """Return a pass over all rows at once, in their order."""
         if len(self.counts) == 1:
-            return Pass(self, None, self.counts[0], again=True)
-        orders = [torch.arange(count, device="cpu") for count in self.counts]
-        return Pass(self, self._side_by_side(orders), max(self.counts), again=True)
+            return Pass(self, None, self.counts[0])
+        return Pass(self, self._in_order(), max(self.counts))
 
-    def shuffled(self, size: int, generators: Sequence[torch.Generator]) -> Pass:
-        """Return a pass in batches of `size`, in an order of each network's own."""
+    def in_batches(self, size: int) -> Pass:
+        """Return a pass in batches of `size`, whose order can be changed."""
+        return Pass(self, self._in_order(), size)
+
+    def _in_order(self) -> torch.Tensor:
+        orders = [torch.arange(count, device="cpu") for count in self.counts]
+        return self._side_by_side(orders)
+
+    def shuffled(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
+        """Return rows in an order of each network's own, (K, n), or (n,) for K = 1."""
         orders = [
             torch.randperm(count, generator=generator, device="cpu")
             for count, generator in zip(self.counts, generators, strict=True)
         ]
-        if len(orders) == 1:
-            return Pass(self, orders[0].to(self.device), size, again=False)
-        return Pass(self, self._side_by_side(orders), size, again=False)
+        return self._side_by_side(orders)
 
     def _side_by_side(self, orders: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return where the rows in these orders are, (K, n); -1, the last, pads."""
+        """Return where the rows in these orders are, (K, n), or (n,) for K = 1.
+
+        The last row, which weighs nothing, pads.
+        """
+        if len(orders) == 1:
+            return orders[0].to(self.device)
         shape = (len(self.counts), max(self.counts))
         index = torch.full(shape, len(self.y) - 1, device="cpu")
         start = 0
@@ -159,32 +169,52 @@ class Pass:
         Which row is where; None is their own order, for K = 1.
     size : int
         Rows of a batch; the last may be smaller.
-    again : bool
-        Whether later epochs take this pass again.
 
     Attributes
     ----------
+    batches : list of slice
+        The rows of each batch.
+    y : torch.Tensor of shape (K, n), or (n,) for K = 1
+        Class indices.
+    shares : torch.Tensor of the same shape
+        Each row's share of the weight of the network's batch.
     totals : torch.Tensor of shape (n_batches, K), or (n_batches,) for K = 1
         The sum of the weights of each network's rows in each batch.
     """
 
-    def __init__(
-        self, rows: Rows, index: torch.Tensor | None, size: int, *, again: bool
-    ) -> None:
-        self.rows, self.index, self.again = rows, index, again
-        self.y, weight = rows.y, rows.weight
-        if index is not None:
-            self.y, weight = self.y[index], weight[index]
-        n = weight.shape[-1]
+    def __init__(self, rows: Rows, index: torch.Tensor | None, size: int) -> None:
+        self.rows, self.index, self.size = rows, index, size
+        n = rows.counts[0] if index is None else index.shape[-1]
         self.batches = pieces(slice(0, n), size)
-        padding = len(self.batches) * size - n
+        self.y, self.shares, self.totals = self._in_this_order()
+
+    def reorder(self, index: torch.Tensor) -> None:
+        """Put the rows of a pass in batches in another order.
+
+        All tensors stay where they are.
+        """
+        if self.index is None:
+            raise ValueError("a pass without an index has the order of its rows")
+        self.index.copy_(index)
+        y, shares, totals = self._in_this_order()
+        self.y.copy_(y)
+        self.shares.copy_(shares)
+        self.totals.copy_(totals)
+
+    def _in_this_order(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return `y`, `shares` and `totals`."""
+        y, weight = self.rows.y, self.rows.weight
+        if self.index is not None:
+            y, weight = y[self.index], weight[self.index]
+        n = weight.shape[-1]
+        padding = len(self.batches) * self.size - n
         padded = torch.nn.functional.pad(weight, (0, padding))
-        by_batch = padded.view(*weight.shape[:-1], -1, size)
+        by_batch = padded.view(*weight.shape[:-1], -1, self.size)
         totals = by_batch.sum(-1, keepdim=True)
         # Rows that all have a class of weight zero have no gradient.
         shares = by_batch / totals.clamp_min(torch.finfo(weight.dtype).tiny)
-        self.shares = shares.flatten(-2)[..., :n]
-        self.totals = totals.squeeze(-1).movedim(-1, 0)
+        totals = totals.squeeze(-1).movedim(-1, 0)
+        return y, shares.flatten(-2)[..., :n], totals
 
     def block(self, at: slice) -> Block:
         """Return the rows of a range within a batch."""

@@ -12,8 +12,9 @@ import torch
 from torchblob.training._groups import Group
 from torchblob.training._lanes import Lane, total
 from torchblob.training._layout import Layout
-from torchblob.training._samples import Pass
-from torchblob.training._task import SCHEDULES, DivergedError, Member, Task
+from torchblob.training._rates import Rates
+from torchblob.training._replay import CAPTURABLE, GRAPHS, Replay
+from torchblob.training._task import DivergedError, Member, Task
 from torchblob.training._threads import Crew
 from torchblob.training._weights import StackedWeights
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 EPOCHS_BETWEEN_LOOKS = 32
 """After how many epochs the losses are read, if nobody needs them earlier."""
+
+MOST_STEPS = 1000
+"""Steps of an epoch up to which it is captured as a graph, of some 30 nodes each."""
 
 
 def train(nets: Sequence[BlobNet], tasks: Sequence[Task]) -> list[DivergedError | None]:
@@ -72,11 +76,16 @@ class _Stack:
         self.members, self.crew = members, crew
         self.net, self.task = members[0].net, members[0].task
         self.weights = StackedWeights([member.net.module_ for member in members])
+        self.graph = self._choose_graph(layout)
         self.optimizer = self._make_optimizer()
+        self.rates = Rates(
+            self.optimizer,
+            self.members[0].n_batches(),
+            on_device=self.graph is not None and self.task.lr_schedule is not None,
+        )
         # The method without its wrappers (profiler, hooks, compiler), which take longer
         # than the step of a small network. Nothing hangs on an optimizer of ours.
         self._optimizer_step = inspect.unwrap(type(self.optimizer).step)
-        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.watched = any(member.watched for member in members)
         # Accuracy costs a pass over the logits: only for those who will see it.
         with_hits = self.task.valid is not None or self.watched
@@ -87,14 +96,26 @@ class _Stack:
             Group(members, self.weights, at, layout.parts, with_hits=with_hits)
             for at in layout.networks
         ]
-        self.validation = [g.valid for g in self.groups if g.valid is not None]
-        lanes = [
-            (lane, i) for i, group in enumerate(self.groups) for lane in group.lanes
-        ]
+        lanes = [(lane, group) for group in self.groups for lane in group.lanes]
+        self.valid = {g: g.valid for g in self.groups if g.valid is not None}
         # A lane alone, that of a small network, is spared the way through the crew.
         self.lane = lanes[0][0] if len(lanes) == 1 else None
         n_threads = layout.threads.crew
         self.shares = [lanes[i::n_threads] for i in range(n_threads)]
+        self.replay = Replay(self._epoch, self.graph)
+
+    def _choose_graph(self, layout: Layout) -> Any:
+        """Return what captures an epoch on this device, if one can be captured."""
+        net = self.net
+        n_steps = self.members[0].n_batches() * len(layout.networks)
+        if (
+            not self.members[0].shares_optimizer()
+            or net.optimizer not in CAPTURABLE
+            or net.module_.dropout > 0  # its generators are seeded from outside
+            or n_steps > MOST_STEPS
+        ):
+            return None
+        return GRAPHS.get(torch.device(net.device).type)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         """Return the optimizer of all networks' weights, with the state of theirs."""
@@ -105,7 +126,10 @@ class _Stack:
         groups, settings = net.get_params_for_optimizer(
             "optimizer", [("flat", self.weights.flat)]
         )
-        optimizer = net.optimizer(*groups, **{**settings, "lr": self.members[0].lr})
+        settings = {**settings, "lr": self.members[0].lr}
+        if self.graph is not None:
+            settings |= CAPTURABLE[net.optimizer]
+        optimizer = net.optimizer(*groups, **settings)
         self.weights.load_state(optimizer, own)
         return optimizer
 
@@ -127,7 +151,7 @@ class _Stack:
         """Leave a net as it should be between trainings."""
         member = self.members[k]
         if self.optimizer is member.net.optimizer_:
-            self._set_rates(1.0)
+            self.rates.reset()
         else:
             self.weights.save_state(self.optimizer, k, member.net.optimizer_)
         self.weights.give_back(k)
@@ -141,44 +165,41 @@ class _Stack:
         done: list[torch.Tensor] = []
         try:
             for epoch in range(first, min(last, self.task.epochs)):
-                done.append(self._run_epoch(epoch))
+                for group in self.groups:
+                    group.begin_epoch(epoch)
+                if self.task.lr_schedule is not None:
+                    self.rates.anneal(self.task.lr_schedule, epoch, self.task.epochs)
+                done.append(self.replay())
         finally:
             if done:
                 values = torch.stack(done).movedim(-1, 0).tolist()
                 for k, member in running:
                     member.record(self.names, values[k])
 
-    def _run_epoch(self, epoch: int) -> torch.Tensor:
+    def _epoch(self) -> torch.Tensor:
         """Train and evaluate once; return the values of `names`, (n_names, K).
 
         Losses and accuracies on the training rows are those of the weights before each
         step, as the tutorial prints them.
         """
-        passes = [group.begin_epoch(epoch) for group in self.groups]
-        batches = passes[0].batches
+        n_batches = len(self.groups[0].train.batches)
         means = []
-        for i, batch in enumerate(batches):
+        for batch in range(n_batches):
             if self.task.lr_schedule is not None:
-                progress = (epoch + i / len(batches)) / self.task.epochs
-                self._set_rates(SCHEDULES[self.task.lr_schedule](progress))
-            means.append(torch.stack(self._step(passes, batch)))
+                self.rates.set(batch)
+            means.append(torch.stack(self._step(batch)))
         values = means[0]
-        if len(batches) > 1:
-            n = len(batches)
-            totals = torch.cat([rows.totals.view(n, -1) for rows in passes], -1)
+        if n_batches > 1:
+            totals = torch.cat(
+                [group.train.totals.view(n_batches, -1) for group in self.groups], -1
+            )
             by_batch = torch.stack(means, 1).view(-1, *totals.shape)
             values = (by_batch * totals).sum(1) / totals.sum(0)
-        if self.validation:
-            values = torch.cat([values.view(2, -1), self._validate(self.validation)])
+        if self.valid:
+            values = torch.cat([values.view(2, -1), self._validate()])
         return values.view(len(self.names), -1)
 
-    def _set_rates(self, factor: float) -> None:
-        """Set the learning rates to `factor` of what they were at the beginning."""
-        groups = self.optimizer.param_groups
-        for group, rate in zip(groups, self.base_rates, strict=True):
-            group["lr"] = rate * factor
-
-    def _step(self, passes: list[Pass], batch: slice) -> list[torch.Tensor]:
+    def _step(self, batch: int) -> list[torch.Tensor]:
         """Make one step of the optimizer.
 
         Returns
@@ -188,22 +209,24 @@ class _Stack:
             weight that are classified right.
         """
         if self.optimizer is self.net.optimizer_:
-            return self._step_of_its_own(passes[0], batch)
-        means = self._gradient(passes, batch)
+            return self._step_of_its_own(batch)
+        means = self._gradient(batch)
         self._optimizer_step(self.optimizer)
         return means
 
-    def _step_of_its_own(self, rows: Pass, batch: slice) -> list[torch.Tensor]:
+    def _step_of_its_own(self, batch: int) -> list[torch.Tensor]:
         """Make one step of the net's own optimizer, and tell its callbacks."""
-        net = self.net
-        X, y = rows.features(batch), rows.y[batch]
+        net, rows = self.net, self.groups[0].train
+        at = rows.batches[batch]
+        # A copy of the labels, whose place the next epoch takes.
+        X, y = rows.features(at), rows.y[at].clone()
         y_pred = None
         if net.callbacks_:
             net.notify("on_batch_begin", batch=(X, y), training=True)
             y_pred = self.groups[0].lanes[0].logits(rows, batch)
 
         def gradient() -> list[Any]:
-            means = [mean.clone() for mean in self._gradient([rows], batch)]
+            means = [mean.clone() for mean in self._gradient(batch)]
             self.weights.show_gradients()
             if net.callbacks_:
                 net.notify(
@@ -231,24 +254,24 @@ class _Stack:
             )
         return means
 
-    def _gradient(self, passes: list[Pass], batch: slice) -> list[torch.Tensor]:
+    def _gradient(self, batch: int) -> list[torch.Tensor]:
         """Compute the gradient of a batch; return what :meth:`_step` returns."""
         groups = self.groups
         if self.lane is not None:
-            return self.lane.gradient(passes[0], batch)
-        sums = self._share(lambda lane, i: lane.gradient(passes[i], batch))
+            return self.lane.gradient(groups[0].train, batch)
+        sums = self._share(lambda lane, group: lane.gradient(group.train, batch))
         means = [group.collect(of) for group, of in zip(groups, sums, strict=True)]
         return [_beside(of_groups) for of_groups in zip(*means, strict=True)]
 
-    def _validate(self, passes: list[Pass]) -> torch.Tensor:
+    def _validate(self) -> torch.Tensor:
         """Return the means of losses and of hits on the validation rows, (2, K)."""
-        net, groups = self.net, self.groups
+        net, valid = self.net, self.valid
         if net.callbacks_:
-            rows = passes[0]
-            X, y = rows.features(rows.batches[0]), rows.y
+            first = self.groups[0]
+            X, y = valid[first].features(valid[first].batches[0]), valid[first].y
             net.notify("on_batch_begin", batch=(X, y), training=False)
-            y_pred = groups[0].lanes[0].logits(rows, rows.batches[0])
-        sums = self._share(lambda lane, i: lane.evaluate(passes[i]))
+            y_pred = first.lanes[0].logits(valid[first], 0)
+        sums = self._share(lambda lane, group: lane.evaluate(valid[group]))
         means = [_beside(of) for of in zip(*map(total, sums), strict=True)]
         if net.callbacks_:
             net.history.record_batch("valid_loss", means[0].item())
@@ -263,20 +286,14 @@ class _Stack:
         return torch.stack(means).view(2, -1)
 
     def _share(
-        self, job: Callable[[Lane, int], list[torch.Tensor]]
+        self, job: Callable[[Lane, Group], list[torch.Tensor]]
     ) -> list[list[list[torch.Tensor]]]:
-        """Return what `job` returns for each lane of each group, computed by the crew.
-
-        Parameters
-        ----------
-        job : callable (lane, i) -> list of torch.Tensor
-            Where `i` is the number of the lane's group.
-        """
+        """Return what `job` returns for each lane of each group, from the crew."""
         results: dict[Lane, list[torch.Tensor]] = {}
 
-        def work(share: list[tuple[Lane, int]]) -> None:
-            for lane, i in share:
-                results[lane] = job(lane, i)
+        def work(share: list[tuple[Lane, Group]]) -> None:
+            for lane, group in share:
+                results[lane] = job(lane, group)
 
         self.crew.run([partial(work, share) for share in self.shares])
         return [[results[lane] for lane in group.lanes] for group in self.groups]

@@ -16,16 +16,6 @@ from torchblob.training._samples import Samples
 if TYPE_CHECKING:
     from torchblob.training._net import BlobNet
 
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
-    "linear": lambda progress: 1 - progress,
-}
-"""Name of a schedule -> the factor of the learning rate after a share of the training.
-
-The cosine is that of Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with
-Warm Restarts, ICLR 2017, without restarts.
-"""
-
 ELEMENTWISE = (
     torch.optim.SGD,
     torch.optim.Adam,

@@ -1,0 +1,73 @@
+"""Work that a GPU repeats without being told each operation again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+WARM_UP = 2
+"""Calls before the capture, in which optimizers and libraries make what they keep."""
+
+
+class CudaGraph:
+    """Operations of a function, captured without being carried out.
+
+    A small network's operations take a GPU less time than their launches take the
+    processor; a graph is one launch. See the notes on CUDA graphs in torch's
+    documentation, whose rules the function must keep: no operation waits for the
+    device, and all tensors from outside stay where they are.
+
+    Parameters
+    ----------
+    function : callable without arguments
+        Returns a tensor, always the same one.
+    """
+
+    def __init__(self, function: Callable[[], torch.Tensor]) -> None:
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._result = function()
+
+    def replay(self) -> torch.Tensor:
+        """Carry out the operations; return the function's result."""
+        self._graph.replay()
+        return self._result
+
+
+GRAPHS: dict[str, Any] = {"cuda": CudaGraph}
+"""Type of a device -> what captures its operations."""
+
+CAPTURABLE: dict[type[torch.optim.Optimizer], dict[str, Any]] = {
+    torch.optim.SGD: {"fused": True, "foreach": False},
+    torch.optim.Adam: {"fused": True, "capturable": True},
+    torch.optim.AdamW: {"fused": True, "capturable": True},
+}
+"""Optimizer -> settings with which a step, at a rate that is a tensor, is captured."""
+
+
+class Replay:
+    """Call a function, from some call on by a graph of its operations.
+
+    Parameters
+    ----------
+    function : callable without arguments
+        Returns a tensor.
+    graph : type, default=None
+        One of `GRAPHS`; None calls the function each time.
+    """
+
+    def __init__(self, function: Callable[[], torch.Tensor], graph: Any = None) -> None:
+        self._function, self._make_graph = function, graph
+        self._calls = 0
+        self._graph: Any = None
+
+    def __call__(self) -> torch.Tensor:
+        """Return the function's result, a tensor of the caller's own."""
+        self._calls += 1
+        if self._make_graph is None or self._calls <= WARM_UP:
+            return self._function()
+        if self._graph is None:
+            self._graph = self._make_graph(self._function)
+        return self._graph.replay().clone()
