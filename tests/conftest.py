@@ -31,6 +31,14 @@ def small():
     return (X - X.mean(0)) / X.std(0), y
 
 
+@pytest.fixture
+def set_threads():
+    """Return torch.set_num_threads, undone when the test is over."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def _global_state_is_left_alone():
     """Check that a test leaves the global random states and torch's threads alone."""

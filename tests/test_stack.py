@@ -10,8 +10,9 @@ from skorch.callbacks import Callback
 from torchblob import TorchBlobClassifier
 from torchblob._data import check_table
 from torchblob._problem import make_net, make_task
-from torchblob.training import train
-from torchblob.training._layout import Shape
+from torchblob.training import _layout, _threads, train
+from torchblob.training._layout import Layout, Shape
+from torchblob.training._task import Member
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,56 @@ def test_more_rows_than_a_block_are_stacked_too(data, monkeypatch, params):
     assert_as_alone(
         [(part, params | {"random_state": k}) for k, part in enumerate(parts)]
     )
+
+
+@pytest.mark.parametrize(
+    ("n_networks", "threads", "networks", "parts"),
+    [
+        (1, 1, [(0, 1)], 1),
+        (1, 3, [(0, 1)], 3),
+        (2, 5, [(0, 1), (1, 2)], 2),
+        (7, 1, [(0, 2), (2, 4), (4, 6), (6, 7)], 1),
+        (7, 2, [(0, 2), (2, 4), (4, 6), (6, 7)], 1),
+        (7, 3, [(0, 2), (2, 4), (4, 6), (6, 7)], 1),
+        (6, 3, [(0, 2), (2, 4), (4, 6)], 1),
+        (3, 3, [(0, 1), (1, 2), (2, 3)], 1),
+    ],
+)
+def test_networks_are_shared_out_before_rows_are(
+    data, monkeypatch, set_threads, n_networks, threads, networks, parts
+):
+    set_threads(threads)
+    monkeypatch.setitem(_layout.BLOCK_FLOATS, "cpu", 2 * 42 * 300)
+    monkeypatch.setattr(_threads, "WORK_OF_A_THREAD", 1)
+    members = [Member(*prepare(*data)) for _ in range(n_networks)]
+    layout = Layout.of(members)
+    assert [(at.start, at.stop) for at in layout.networks] == networks
+    assert layout.parts == parts
+    assert layout.threads == (min(threads, parts * len(networks)), 1)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["full batch", "adam in batches", "dropout"])
+def test_many_groups_are_one_stack(data, monkeypatch, set_threads, name, threads):
+    # Two networks a group, of 290 rows or more; the last group has one.
+    monkeypatch.setitem(_layout.BLOCK_FLOATS, "cpu", 2 * 42 * 300)
+    monkeypatch.setattr(Shape, "block_rows", lambda shape, device: 300)
+    monkeypatch.setattr(_threads, "WORK_OF_A_THREAD", 1)
+    set_threads(threads)
+    rows = [data[0][:60], data[1][:60]]
+    fits = [
+        ((*part, None, *rows), RECIPES[name] | {"random_state": k})
+        for k, part in enumerate(subsets(*data, [300, 299, 290, 291, 293, 295, 297]))
+    ]
+    nets, errors = train_together(fits)
+    set_threads(1)
+    assert errors == [None] * 7
+    for net, fit in zip(nets, fits, strict=True):
+        (alone,), _ = train_together([fit])
+        torch.testing.assert_close(weights(net), weights(alone), rtol=1e-9, atol=1e-11)
+        assert net.history[:, "valid_loss"] == pytest.approx(
+            alone.history[:, "valid_loss"], rel=1e-9
+        )
 
 
 def test_validation_data_of_different_length_are_stacked(data):

@@ -8,6 +8,7 @@ import torch
 from scipy import sparse
 from skorch.callbacks import Callback
 
+import torchblob.training._predictions as predictions
 import torchblob.training._threads as threads_module
 from torchblob import TorchBlobClassifier
 from torchblob.training._layout import Shape
@@ -17,12 +18,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def four_threads():
+def four_threads(set_threads):
     """Let torch have four threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
+    set_threads(4)
 
 
 @pytest.fixture
@@ -142,14 +140,14 @@ SHARED = {
 
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
 @pytest.mark.parametrize("params", SHARED.values(), ids=SHARED)
-def test_a_fit_by_many_threads_is_that_by_one(small, eager, params, kind):
+def test_a_fit_by_many_threads_is_that_by_one(small, eager, set_threads, params, kind):
     X, y = kind(np.where(np.abs(small[0]) > 0.3, small[0], 0)), small[1]
     validation = {} if "early_stopping" in params else {"X_val": X, "y_val": y}
     before, watch = threading.active_count(), Watch()
     fit(X, y, callbacks=[watch], max_epochs=1)
     assert watch.seen == [(before + 3, 1)]  # or else this would compare nothing
     shared = fit(X, y, **validation, **params)
-    torch.set_num_threads(1)
+    set_threads(1)
     alone = fit(X, y, **validation, **params)
     torch.testing.assert_close(weights(shared), weights(alone), rtol=1e-9, atol=1e-12)
     for row, expected in zip(shared.history_, alone.history_, strict=True):
@@ -158,14 +156,14 @@ def test_a_fit_by_many_threads_is_that_by_one(small, eager, params, kind):
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array, torch.from_numpy])
-def test_predictions_by_many_threads_are_those_by_one(small, eager, monkeypatch, kind):
-    import torchblob.training._predictions as predictions
-
+def test_predictions_by_many_threads_are_those_by_one(
+    small, eager, set_threads, monkeypatch, kind
+):
     monkeypatch.setattr(predictions, "FEW_FLOATS", 0)
     X, y = small
     clf = fit(X, y)
     shared = clf.predict_proba(kind(X)), clf.predict(kind(X))
-    torch.set_num_threads(1)
+    set_threads(1)
     alone = clf.predict_proba(kind(X)), clf.predict(kind(X))
     np.testing.assert_allclose(shared[0], alone[0], atol=1e-12)
     np.testing.assert_array_equal(shared[1], alone[1])

@@ -90,8 +90,8 @@ class Layout(NamedTuple):
         # Forward and backward, the latter of twice the work.
         threads = Threads.of(3 * n_networks * batch_size * shape.work, device)
         n_groups = math.ceil(n_networks / max(1, size))
-        if n_networks >= threads.crew:  # as many groups for each thread
-            n_groups = math.ceil(n_groups / threads.crew) * threads.crew
+        # As many for each thread.
+        n_groups = math.ceil(n_groups / threads.crew) * threads.crew
         size = math.ceil(n_networks / min(n_groups, n_networks))
         networks = pieces(slice(0, n_networks), size)
         parts = max(1, threads.crew // len(networks))
