@@ -1,173 +1,139 @@
-"""Time a fit against a plain PyTorch loop, MLPClassifier and stock skorch.
+"""Time fits against a plain PyTorch loop, MLPClassifier and stock skorch.
 
-    python benchmarks/fit.py [SIZE ...] [--device cuda] [--epochs 100] ...
+    python benchmarks/fit.py [--device cuda] [--repeats 7] [--only 0 3] [--skorch]
 
-A SIZE is ROWSxFEATURESxCLASSESxHIDDEN, for example 800x2x4x8, the tutorial's. All four
-train the same network (two hidden layers, ReLU) on the same float32 data for the same
-number of epochs and steps, without any evaluation; the last column but one shows that
-they learned the same. MLPClassifier always runs on the CPU.
+Each candidate trains the same network on the same float32 data for the same number of
+steps, without any evaluation, through its public interface. They learn the same: the
+accuracies are printed. MLPClassifier always runs on the CPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
-from sklearn.datasets import make_blobs
+from candidates import (
+    Work,
+    accuracy,
+    fit_mlp,
+    fit_plain,
+    fit_skorch,
+    fit_torchblob,
+    fit_tutorial,
+)
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNetClassifier
-from timing import measure, print_machine, print_table
-from torch import nn
+from timing import (
+    gemm_rate,
+    measure,
+    milliseconds,
+    print_machine,
+    print_table,
+    ratio,
+)
 
-from torchblob import TorchBlobClassifier
-
-OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
-
-
-def make_module(features: int, classes: int, hidden: int) -> nn.Module:
-    """Return the network that all candidates train."""
-    return nn.Sequential(
-        nn.Linear(features, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, classes),
-    )
+TUTORIAL = Work(800, 2, 4, 8, epochs=100)
+WORKS = [
+    TUTORIAL,
+    Work(20_000, 20, 4, 64, epochs=20),
+    Work(20_000, 20, 4, 64, epochs=3, optimizer="adam", batch_size=200),
+    Work(100_000, 50, 8, 128, epochs=3),
+    Work(100_000, 50, 8, 128, epochs=1, optimizer="adam", batch_size=256),
+    Work(200_000, 100, 8, 256, epochs=1),
+]
 
 
-def fit_plain(X: np.ndarray, y: np.ndarray, hidden: int, args: Any) -> nn.Module:
-    """Train as a PyTorch user writes it by hand."""
-    torch.manual_seed(0)
-    X_, y_ = torch.from_numpy(X).to(args.device), torch.from_numpy(y).to(args.device)
-    model = make_module(X.shape[1], int(y.max()) + 1, hidden).to(args.device)
-    optimizer = OPTIMIZERS[args.optimizer](model.parameters(), lr=args.lr)
-    loss_fn = nn.CrossEntropyLoss()
-    for _ in range(args.epochs):
-        if args.batch_size is None:
-            batches = [(X_, y_)]
-        else:
-            order = torch.randperm(len(X_), device=args.device).split(args.batch_size)
-            batches = ((X_[rows], y_[rows]) for rows in order)
-        for X_batch, y_batch in batches:
-            loss = loss_fn(model(X_batch), y_batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return model
-
-
-def make_candidates(
-    X: np.ndarray, y: np.ndarray, hidden: int, args: Any
-) -> dict[str, Callable[[], Any]]:
-    """Return a function for each candidate that trains it anew."""
-    size = len(X) if args.batch_size is None else args.batch_size
-    common = {"batch_size": size, "random_state": 0}
-
-    def ours() -> Any:
-        return TorchBlobClassifier(
-            hidden,
-            optimizer=args.optimizer,
-            lr=args.lr,
-            max_epochs=args.epochs,
-            device=args.device,
-            **common,
-        ).fit(X, y)
-
-    def mlp() -> Any:
-        return MLPClassifier(
-            (hidden, hidden),
-            solver=args.optimizer,
-            learning_rate_init=args.lr,
-            momentum=0.0,
-            nesterovs_momentum=False,
-            alpha=0.0,
-            max_iter=args.epochs,
-            n_iter_no_change=args.epochs + 1,
-            **common,
-        ).fit(X, y)
-
-    def stock_skorch() -> Any:
-        torch.manual_seed(0)
-        return NeuralNetClassifier(
-            make_module(X.shape[1], int(y.max()) + 1, hidden),
-            criterion=nn.CrossEntropyLoss,
-            optimizer=OPTIMIZERS[args.optimizer],
-            lr=args.lr,
-            max_epochs=args.epochs,
-            batch_size=size,
-            iterator_train__shuffle=args.batch_size is not None,
-            train_split=None,
-            verbose=0,
-            device=args.device,
-        ).fit(X, y)
-
-    return {
-        "plain PyTorch loop": lambda: fit_plain(X, y, hidden, args),
-        "torchblob": ours,
-        "MLPClassifier": mlp,
-        "skorch": stock_skorch,
+def fits(work: Work, device: torch.device, repeats: int, skorch: bool) -> list[str]:
+    """Return the row of a work: the times, and what they are of the others'."""
+    X, y = work.data()
+    candidates = {
+        "torchblob": partial(fit_torchblob, work, X, y, device),
+        "plain": partial(fit_plain, work, X, y, device),
+        "mlp": partial(fit_mlp, work, X, y),
     }
+    if skorch:
+        candidates["skorch"] = partial(fit_skorch, work, X, y, device)
+    scores = {n: accuracy(run(), X, y, device) for n, run in candidates.items()}
+    print(f"{work}: accuracy " + ", ".join(f"{n} {s:.3f}" for n, s in scores.items()))
+    seconds = measure(candidates, repeats, device)
+    ours = seconds["torchblob"]
+    row = [str(work), milliseconds(ours)]
+    row += [f"{ratio(ours, seconds[n]):.2f}" for n in list(candidates)[1:]]
+    rate = work.flops / np.median(ours)
+    return [*row, f"{100 * rate / gemm_rate(device):.0f} %"]
 
 
-def accuracy(model: Any, X: np.ndarray, y: np.ndarray, device: torch.device) -> float:
-    """Return the accuracy of a fitted estimator or module."""
-    if isinstance(model, nn.Module):
-        with torch.no_grad():
-            predicted = model(torch.from_numpy(X).to(device)).argmax(1).cpu().numpy()
-    else:
-        predicted = model.predict(X)
-    return float((predicted == y).mean())
+def with_validation(device: torch.device, repeats: int) -> list[str]:
+    """Return the row of the tutorial with its evaluations."""
+    X, y = TUTORIAL.data()
+    X_val, y_val = X[:200] + np.float32(0.01), y[:200]
+    candidates = {
+        "torchblob": partial(
+            fit_torchblob, TUTORIAL, X, y, device, X_val=X_val, y_val=y_val
+        ),
+        "tutorial": partial(fit_tutorial, TUTORIAL, X, y, X_val, y_val, device),
+    }
+    seconds = measure(candidates, repeats, device)
+    ours = seconds["torchblob"]
+    name = f"{TUTORIAL}, evaluated each epoch, of the tutorial's loop"
+    return [name, milliseconds(ours), f"{ratio(ours, seconds['tutorial']):.2f}"]
 
 
-def finished(run: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
-    """Return `run`, made to wait until the device has done the work."""
+def stacked(n_networks: int, device: torch.device, repeats: int) -> None:
+    """Print how long networks train side by side, and one by one."""
+    from torchblob._data import check_table
+    from torchblob._problem import make_net, make_task
+    from torchblob.training import train
 
-    def run_and_wait() -> Any:
-        model = run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return model
+    X, y = TUTORIAL.data()
+    estimators = [
+        fit_torchblob(TUTORIAL, X, y, device).set_params(random_state=k)
+        for k in range(n_networks)
+    ]
 
-    return run_and_wait
+    def side_by_side() -> None:
+        nets, tasks = [], []
+        for clf in estimators:
+            table = check_table(clf, X, y, None, reset=True)
+            nets.append(make_net(clf, table.X, None))
+            tasks.append(make_task(clf, nets[-1], table, (None, None), weighted=False))
+        train(nets, tasks)
+
+    def one_by_one() -> None:
+        for clf in estimators:
+            clf.fit(X, y)
+
+    seconds = measure({"ours": side_by_side, "one": one_by_one}, repeats, device)
+    print(
+        f"\n{n_networks} networks, {TUTORIAL}: side by side "
+        f"{milliseconds(seconds['ours'])}, {ratio(seconds['ours'], seconds['one']):.3f}"
+        f" of one by one, {milliseconds(seconds['one'])}"
+    )
 
 
 def main() -> None:
-    """Read the arguments, measure, print a table for each size."""
+    """Read the arguments, measure, print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("sizes", nargs="*", default=["800x2x4x8", "20000x20x4x64"])
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--batch-size", type=int, default=None)
-    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
-    parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--only", type=int, nargs="*", default=range(len(WORKS)))
+    parser.add_argument("--networks", type=int, default=100, help="of the stack")
+    parser.add_argument("--skorch", action="store_true", help="time stock skorch too")
     args = parser.parse_args()
     # The number of epochs is given; whether more would help is not the question.
     warnings.simplefilter("ignore", ConvergenceWarning)
     print_machine(args.device)
-    batches = "full batch" if args.batch_size is None else f"batches {args.batch_size}"
-    for size in args.sizes:
-        rows, features, classes, hidden = map(int, size.split("x"))
-        X, y = make_blobs(rows, features, centers=classes, random_state=42)
-        X = StandardScaler().fit_transform(X).astype(np.float32)
-        candidates = {
-            name: finished(run, args.device)
-            for name, run in make_candidates(X, y, hidden, args).items()
-        }
-        scores = {
-            name: accuracy(run(), X, y, args.device) for name, run in candidates.items()
-        }
-        print(f"\nfit {size}, {args.optimizer}, {batches}, {args.epochs} epochs")
-        print_table(measure(candidates, args.repeats), "plain PyTorch loop")
-        print("accuracy: " + ", ".join(f"{n} {s:.4f}" for n, s in scores.items()))
+    rows = [fits(WORKS[i], args.device, args.repeats, args.skorch) for i in args.only]
+    header = ["fit", "torchblob", "of plain", "of MLPClassifier"]
+    header += ["of skorch"] * args.skorch + ["of GEMM rate"]
+    print_table(header, rows)
+    header = ["fit", "torchblob", "ratio"]
+    print_table(header, [with_validation(args.device, args.repeats)])
+    stacked(args.networks, args.device, max(3, args.repeats // 2))
 
 
 if __name__ == "__main__":

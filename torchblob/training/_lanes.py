@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
 from torchblob.nn import Kernel, Step, Targets
 from torchblob.training._samples import Block, Pass, pieces
+
+KEPT_FLOATS = 2**24
+"""What steps that are kept from epoch to epoch may copy of the rows: 64 MB."""
 
 DROPOUT_ROWS = 1024
 """Rows of a block at most with dropout, where parts of a batch are whole blocks."""
@@ -47,7 +49,7 @@ class Lane:
         self._block_rows = block_rows
         if dropout is not None:
             self._block_rows = min(block_rows, DROPOUT_ROWS)
-        self._kept: dict[Pass, Step] = {}
+        self._kept: dict[Pass, list[Step]] = {}
         self._slots: dict[tuple[int, bool], tuple[Block, Step]] = {}
 
     def gradient(self, rows: Pass, batch: int) -> list[torch.Tensor]:
@@ -60,11 +62,13 @@ class Lane:
             weight's share of the batch; valid until the next call. Nothing for a part
             without rows.
         """
-        return self._run(rows, batch, self._descent, keep=self.dropout is None)
+        if len(rows.batches) == 1 and self.dropout is None:
+            return self._repeat(rows, self._descent)
+        return self._once(rows, batch)
 
     def evaluate(self, rows: Pass) -> list[torch.Tensor]:
         """Return the sums of losses and hits over the lane's part of all rows."""
-        return self._run(rows, 0, self._evaluation, keep=True)
+        return self._repeat(rows, self._evaluation)
 
     def logits(self, rows: Pass, batch: int) -> torch.Tensor:
         """Return the logits of a whole batch, (n_samples, n_classes), for K = 1."""
@@ -76,28 +80,27 @@ class Lane:
                 ]
             )
 
-    def _run(
-        self,
-        rows: Pass,
-        batch: int,
-        make: Callable[[Pass, slice, bool], Step],
-        *,
-        keep: bool,
+    def _repeat(
+        self, rows: Pass, make: Callable[[Pass, slice, bool], Step]
     ) -> list[torch.Tensor]:
-        """Return the sums of the steps over all blocks of the lane."""
+        """Return the sums over a batch that is the same in each epoch."""
         # Without gradients of torch's, and their bookkeeping, each operation is faster.
         with torch.inference_mode():
-            step = self._kept.get(rows)
-            if step is not None:
-                return step()
+            if rows in self._kept:
+                return _run(self._kept[rows])
+            blocks = self._blocks(rows.batches[0])
+            steps = (make(rows, at, i == 0) for i, at in enumerate(blocks))
+            if rows.n_floats > KEPT_FLOATS:
+                return _run(steps)
+            self._kept[rows] = list(steps)
+            return _run(self._kept[rows])
+
+    def _once(self, rows: Pass, batch: int) -> list[torch.Tensor]:
+        """Return the sums over a batch of which an epoch has many."""
+        with torch.inference_mode():
             blocks = self._blocks(rows.batches[batch])
-            if keep and len(blocks) == len(rows.batches) == 1:
-                step = self._kept[rows] = make(rows, blocks[0], True)
-                return step()
-            sums: list[torch.Tensor] = []
-            for at in blocks:
-                sums = _added(sums, make(rows, at, not sums)())
-            return sums
+            make = self._loaded if self.dropout is None else self._descent
+            return _run(make(rows, at, i == 0) for i, at in enumerate(blocks))
 
     def _blocks(self, batch: slice) -> list[slice]:
         """Return the blocks of the lane's part of a batch."""
@@ -116,13 +119,15 @@ class Lane:
         return self.kernel.evaluation(*rows.block(at))
 
     def _descent(self, rows: Pass, at: slice, first: bool) -> Step:
-        descent = partial(self.kernel.descent, first=first, with_hits=self._with_hits)
+        masks = None
         if self.dropout is not None:
             masks = self.dropout.masks(self.kernel, at, rows.counts(at))
-            return descent(*rows.block(at), masks=masks)
-        if len(rows.batches) == 1:
-            return descent(*rows.block(at))
-        # Rows in a new order are copied to the same place, so that the step is too.
+        return self.kernel.descent(
+            *rows.block(at), first=first, masks=masks, with_hits=self._with_hits
+        )
+
+    def _loaded(self, rows: Pass, at: slice, first: bool) -> Step:
+        """Return a step whose tensors have been overwritten with other rows."""
         key = at.stop - at.start, first
         if key in self._slots:
             block, step = self._slots[key]
@@ -130,7 +135,7 @@ class Lane:
             return step
         x, targets = rows.block(at)
         block = Block(x, Targets(*(tensor.clone() for tensor in targets)))
-        step = descent(*block)
+        step = self.kernel.descent(*block, first=first, with_hits=self._with_hits)
         self._slots[key] = block, step
         return step
 
@@ -185,6 +190,14 @@ class Dropout:
                 drawn.bernoulli_(self.keep, generator=self.generator)
                 of_one[:, :count] = drawn
         return [mask.div_(self.keep) for mask in masks]
+
+
+def _run(steps: Iterable[Step]) -> list[torch.Tensor]:
+    """Take some steps; return the sums of their results."""
+    sums: list[torch.Tensor] = []
+    for step in steps:
+        sums = _added(sums, step())
+    return sums
 
 
 def _added(a: list[torch.Tensor], b: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -216,6 +216,14 @@ class Pass:
         totals = totals.squeeze(-1).movedim(-1, 0)
         return y, shares.flatten(-2)[..., :n], totals
 
+    @property
+    def n_floats(self) -> int:
+        """Size of the copies that the blocks of all rows make."""
+        n_features = self.rows.X.shape[1]
+        is_view = self.index is None and torch.is_tensor(self.rows.X)
+        copied = 0 if is_view and n_features > NARROW else n_features
+        return self.y.numel() * (copied + len(self.rows.table))
+
     def block(self, at: slice) -> Block:
         """Return the rows of a range within a batch."""
         y, shares = self.y[..., at], self.shares[..., at]

@@ -183,21 +183,19 @@ class _Stack:
         step, as the tutorial prints them.
         """
         n_batches = len(self.groups[0].train.batches)
-        means = []
-        for batch in range(n_batches):
-            if self.task.lr_schedule is not None:
-                self.rates.set(batch)
-            means.append(torch.stack(self._step(batch)))
-        values = means[0]
-        if n_batches > 1:
+        if n_batches == 1:
+            values = self._step(0)
+        else:
+            # Copies, since a later step may use the same place.
+            means = [torch.stack(self._step(batch)) for batch in range(n_batches)]
             totals = torch.cat(
                 [group.train.totals.view(n_batches, -1) for group in self.groups], -1
             )
             by_batch = torch.stack(means, 1).view(-1, *totals.shape)
-            values = (by_batch * totals).sum(1) / totals.sum(0)
+            values = list((by_batch * totals).sum(1) / totals.sum(0))
         if self.valid:
-            values = torch.cat([values.view(2, -1), self._validate()])
-        return values.view(len(self.names), -1)
+            values = [*values, *self._validate()]
+        return torch.stack([value.reshape(-1) for value in values])
 
     def _step(self, batch: int) -> list[torch.Tensor]:
         """Make one step of the optimizer.
@@ -208,6 +206,8 @@ class _Stack:
             The weighted means of the batch's losses and, if wanted, the shares of its
             weight that are classified right.
         """
+        if self.task.lr_schedule is not None:
+            self.rates.set(batch)
         if self.optimizer is self.net.optimizer_:
             return self._step_of_its_own(batch)
         means = self._gradient(batch)
@@ -263,16 +263,19 @@ class _Stack:
         means = [group.collect(of) for group, of in zip(groups, sums, strict=True)]
         return [_beside(of_groups) for of_groups in zip(*means, strict=True)]
 
-    def _validate(self) -> torch.Tensor:
-        """Return the means of losses and of hits on the validation rows, (2, K)."""
+    def _validate(self) -> list[torch.Tensor]:
+        """Return the means of losses and of hits on the validation rows."""
         net, valid = self.net, self.valid
         if net.callbacks_:
             first = self.groups[0]
             X, y = valid[first].features(valid[first].batches[0]), valid[first].y
             net.notify("on_batch_begin", batch=(X, y), training=False)
             y_pred = first.lanes[0].logits(valid[first], 0)
-        sums = self._share(lambda lane, group: lane.evaluate(valid[group]))
-        means = [_beside(of) for of in zip(*map(total, sums), strict=True)]
+        if self.lane is not None:
+            means = self.lane.evaluate(valid[self.groups[0]])
+        else:
+            sums = self._share(lambda lane, group: lane.evaluate(valid[group]))
+            means = [_beside(of) for of in zip(*map(total, sums), strict=True)]
         if net.callbacks_:
             net.history.record_batch("valid_loss", means[0].item())
             net.history.record_batch("valid_batch_size", len(y))
@@ -280,10 +283,10 @@ class _Stack:
                 "on_batch_end",
                 batch=(X, y),
                 training=False,
-                loss=means[0],
+                loss=means[0].clone(),
                 y_pred=y_pred,
             )
-        return torch.stack(means).view(2, -1)
+        return means
 
     def _share(
         self, job: Callable[[Lane, Group], list[torch.Tensor]]
