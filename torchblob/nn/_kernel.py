@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -197,6 +198,16 @@ class _Layer(NamedTuple):
     """The gradient with respect to one of these, on the way down."""
 
 
+class _Stage(NamedTuple):
+    """What blocks of n rows have in common, whatever their rows are."""
+
+    layers: list[_Layer]
+    up: list[Call]
+    """From the first layer to the logits."""
+    down: dict[bool, list[Call]]
+    """From the delta of the logits to the gradients, of a first block or another."""
+
+
 class Kernel:
     """Logits, and loss and gradient, of K networks of one shape.
 
@@ -236,7 +247,7 @@ class Kernel:
         self.stacked = self.weights[0].ndim == 3
         self._affine = torch.baddbmm if self.stacked else torch.addmm
         self._matmul = torch.bmm if self.stacked else torch.mm
-        self._layers_of: dict[int, list[_Layer]] = {}
+        self._stages: dict[int, _Stage] = {}
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits of a block, (K, n_classes, n); valid until the next step.
@@ -246,10 +257,11 @@ class Kernel:
         x : torch.Tensor of shape (K, n, n_features), or (n, n_features) for K = 1
             The block's rows.
         """
-        layers = self._layers(x.shape[-2])
-        for call in self._forward(layers, x, None):
+        stage = self._stage(x.shape[-2])
+        self._enter(stage, x)()
+        for call in stage.up:
             call()
-        return layers[-1].z
+        return stage.layers[-1].z
 
     def evaluation(self, x: torch.Tensor, targets: Targets) -> Step:
         """Return a step that computes sums over a block: of losses and of hits.
@@ -268,11 +280,12 @@ class Kernel:
             of the losses and the weight of the hits. A hit is a row whose largest
             logit, the first of equals, is its class.
         """
-        layers = self._layers(x.shape[-2])
-        logits, sums = layers[-1].z, [self._sum(x), self._sum(x)]
+        stage = self._stage(x.shape[-2])
+        logits, sums = stage.layers[-1].z, [self._sum(x), self._sum(x)]
         return Step(
             [
-                *self._forward(layers, x, None),
+                self._enter(stage, x),
+                *stage.up,
                 *self._hits(logits, targets, sums[1]),
                 *self._loss(logits, targets, sums[0]),
             ],
@@ -310,12 +323,16 @@ class Kernel:
             Its results are those of :meth:`evaluation`, with the masks and before the
             gradient is used.
         """
-        layers = self._layers(x.shape[-2])
+        stage = self._stage(x.shape[-2])
+        layers, up, down = stage.layers, stage.up, stage.down[first]
+        if masks is not None:
+            up, down = self._up(layers, masks), self._down(layers, masks, first)
         logits, delta = layers[-1].z, layers[-1].delta
         sums = [self._sum(x) for _ in range(1 + with_hits)]
         return Step(
             [
-                *self._forward(layers, x, masks),
+                self._enter(stage, x),
+                *up,
                 *(self._hits(logits, targets, sums[1]) if with_hits else ()),
                 # The gradient with respect to the logits is weight * (probability -
                 # target). Faster than exp of the logarithm, which slows down where
@@ -324,7 +341,8 @@ class Kernel:
                 *self._loss(logits, targets, sums[0]),
                 partial(delta.mul_, targets.weight),
                 partial(delta.add_, targets.negated),
-                *self._backward(layers, x, masks, first),
+                *down,
+                self._add_product(layers[0], x, first),
             ],
             sums,
         )
@@ -338,23 +356,26 @@ class Kernel:
         """Return a tensor for one number of each network."""
         return self.biases[0].new_empty(x.shape[:-2])
 
-    def _forward(
-        self,
-        layers: list[_Layer],
-        x: torch.Tensor,
-        masks: Sequence[torch.Tensor] | None,
-    ) -> Iterator[Call]:
-        """Fill the buffers of all layers."""
-        below = x.mT
-        for i, layer in enumerate(layers):
-            yield partial(self._affine, layer.bias, layer.weight, below, out=layer.z)
-            if layer is layers[-1]:
-                break
-            yield partial(self.activation.forward, layer.z, layer.h)
+    def _enter(self, stage: _Stage, x: torch.Tensor) -> Call:
+        """Return the call that brings rows into the first layer."""
+        layer = stage.layers[0]
+        return partial(self._affine, layer.bias, layer.weight, x.mT, out=layer.z)
+
+    def _up(
+        self, layers: list[_Layer], masks: Sequence[torch.Tensor] | None
+    ) -> list[Call]:
+        """Return the calls from the first layer to the logits."""
+        calls: list[Call] = []
+        for i, (layer, above) in enumerate(pairwise(layers)):
+            calls.append(partial(self.activation.forward, layer.z, layer.h))
             below = layer.h
             if masks is not None:
-                yield partial(torch.mul, layer.h, masks[i], out=layer.out)
+                calls.append(partial(torch.mul, layer.h, masks[i], out=layer.out))
                 below = layer.out
+            calls.append(
+                partial(self._affine, above.bias, above.weight, below, out=above.z)
+            )
+        return calls
 
     def _hits(
         self, logits: torch.Tensor, targets: Targets, out: torch.Tensor
@@ -381,52 +402,65 @@ class Kernel:
             flat = logits.view(-1), targets.negated.view(-1)
             yield partial(torch.dot, *flat, out=out)
 
-    def _backward(
+    def _down(
         self,
         layers: list[_Layer],
-        x: torch.Tensor,
         masks: Sequence[torch.Tensor] | None,
         first: bool,
-    ) -> Iterator[Call]:
-        """Add to the gradients of all layers, from the last layer's delta down."""
+    ) -> list[Call]:
+        """Return the calls from the delta of the logits to all gradients.
+
+        That of the first layer's weights, which needs the rows, is left out.
+        """
+        calls: list[Call] = []
         for i in reversed(range(len(layers))):
             layer = layers[i]
-            delta, weight_grad = layer.delta, layer.weight_grad
-            below = x
-            if i:
-                down = layers[i - 1]
-                below = (down.h if masks is None else down.out).mT
-            if first:
-                yield partial(self._matmul, delta, below, out=weight_grad)
-            else:
-                yield partial(self._affine, weight_grad, delta, below, out=weight_grad)
-            yield self._sum_of_rows(delta, layer.bias_grad, first)
-            if i:
-                yield partial(self._matmul, layer.weight.mT, delta, out=down.delta)
-                if masks is not None:
-                    yield partial(down.delta.mul_, masks[i - 1])
-                saved = down.z if self.activation.saves_input else down.h
-                yield partial(self.activation.backward, down.delta, saved)
+            calls.append(self._add_sum(layer, first))
+            if not i:
+                break
+            down = layers[i - 1]
+            below = down.h if masks is None else down.out
+            calls.append(self._add_product(layer, below.mT, first))
+            calls.append(
+                partial(self._matmul, layer.weight.mT, layer.delta, out=down.delta)
+            )
+            if masks is not None:
+                calls.append(partial(down.delta.mul_, masks[i - 1]))
+            saved = down.z if self.activation.saves_input else down.h
+            calls.append(partial(self.activation.backward, down.delta, saved))
+        return calls
 
-    def _sum_of_rows(
-        self, delta: torch.Tensor, bias_grad: torch.Tensor, first: bool
-    ) -> Call:
-        """Return the call that adds a layer's delta to its bias's gradient."""
+    def _add_product(self, layer: _Layer, below: torch.Tensor, first: bool) -> Call:
+        """Return the call that adds to the gradient of a layer's weights."""
+        gradient = layer.weight_grad
+        if first:
+            return partial(self._matmul, layer.delta, below, out=gradient)
+        return partial(self._affine, gradient, layer.delta, below, out=gradient)
+
+    def _add_sum(self, layer: _Layer, first: bool) -> Call:
+        """Return the call that adds to the gradient of a layer's biases."""
+        delta, gradient = layer.delta, layer.bias_grad
         if self.stacked:
             if first:
-                return partial(torch.sum, delta, -1, out=bias_grad)
-            return lambda: bias_grad.add_(delta.sum(-1))
+                return partial(torch.sum, delta, -1, out=gradient)
+            return lambda: gradient.add_(delta.sum(-1))
         # A product with ones takes two thirds of the time of a sum.
         ones = delta.new_ones(delta.shape[-1])
         if first:
-            return partial(torch.mv, delta, ones, out=bias_grad)
-        return partial(torch.addmv, bias_grad, delta, ones, out=bias_grad)
+            return partial(torch.mv, delta, ones, out=gradient)
+        return partial(torch.addmv, gradient, delta, ones, out=gradient)
 
-    def _layers(self, n: int) -> list[_Layer]:
-        """Return the layers with buffers for blocks of `n` rows."""
-        if n not in self._layers_of:
-            self._layers_of[n] = [self._layer(i, n) for i in range(len(self.weights))]
-        return self._layers_of[n]
+    def _stage(self, n: int) -> _Stage:
+        """Return what there is for blocks of `n` rows."""
+        if n not in self._stages:
+            layers = [self._layer(i, n) for i in range(len(self.weights))]
+            down = {}
+            if self.gradients:
+                down = {
+                    first: self._down(layers, None, first) for first in (True, False)
+                }
+            self._stages[n] = _Stage(layers, self._up(layers, None), down)
+        return self._stages[n]
 
     def _layer(self, i: int, n: int) -> _Layer:
         weight = self.weights[i]

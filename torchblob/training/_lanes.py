@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 
@@ -92,8 +92,11 @@ class Lane:
             steps = (make(rows, at, i == 0) for i, at in enumerate(blocks))
             if rows.n_floats > KEPT_FLOATS:
                 return _run(steps)
-            self._kept[rows] = list(steps)
-            return _run(self._kept[rows])
+            # Made one by one between their runs, while other lanes compute.
+            kept: list[Step] = []
+            sums = _run(_noted(steps, kept))
+            self._kept[rows] = kept
+            return sums
 
     def _once(self, rows: Pass, batch: int) -> list[torch.Tensor]:
         """Return the sums over a batch of which an epoch has many."""
@@ -190,6 +193,13 @@ class Dropout:
                 drawn.bernoulli_(self.keep, generator=self.generator)
                 of_one[:, :count] = drawn
         return [mask.div_(self.keep) for mask in masks]
+
+
+def _noted(steps: Iterable[Step], kept: list[Step]) -> Iterator[Step]:
+    """Yield steps, and keep them."""
+    for step in steps:
+        kept.append(step)
+        yield step
 
 
 def _run(steps: Iterable[Step]) -> list[torch.Tensor]:
