@@ -79,10 +79,8 @@ class Work:
         )
 
 
-def fit_torchblob(
-    work: Work, X: np.ndarray, y: np.ndarray, device: torch.device, **fit_params: Any
-) -> TorchBlobClassifier:
-    """Train by torchblob."""
+def estimator(work: Work, device: torch.device) -> TorchBlobClassifier:
+    """Return an unfitted classifier for this work."""
     return TorchBlobClassifier(
         work.hidden,
         optimizer=work.optimizer,
@@ -91,7 +89,14 @@ def fit_torchblob(
         max_epochs=work.epochs,
         device=device,
         random_state=0,
-    ).fit(X, y, **fit_params)
+    )
+
+
+def fit_torchblob(
+    work: Work, X: np.ndarray, y: np.ndarray, device: torch.device, **fit_params: Any
+) -> TorchBlobClassifier:
+    """Train by torchblob."""
+    return estimator(work, device).fit(X, y, **fit_params)
 
 
 def fit_plain(

@@ -1,6 +1,8 @@
 """What data and labels the classifier takes, how it weighs them, what it refuses."""
 
+import gc
 import re
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -248,6 +250,18 @@ def test_the_size_of_a_block_does_not_matter(small, monkeypatch, kind, batch_siz
     torch.testing.assert_close(weights(cut), weights(whole), rtol=1e-10, atol=1e-12)
     for name in ("train_loss", "train_acc", "valid_loss", "valid_acc"):
         np.testing.assert_allclose(cut.history_[:, name], whole.history_[:, name])
+
+
+@pytest.mark.parametrize("params", [{}, {"batch_size": 50}, {"dropout": 0.5}])
+def test_a_fit_lets_go_of_the_data_when_it_ends(small, params):
+    X, y = small[0].copy(), small[1]
+    reference = weakref.ref(X)
+    gc.disable()  # nothing may wait for a collection: data can be large
+    clf = make(**params).fit(X, y)
+    del X
+    assert reference() is None
+    gc.enable()
+    assert clf.score(*small) > 0.3
 
 
 REPEATS = np.tile([0, 1, 2, 1, 3], 24)

@@ -24,8 +24,8 @@ def is_still_falling(losses: list[float], window: int, tol: float) -> bool:
     part, training that is all but done is reported as unfinished: cross-entropy on
     separable classes falls forever, ever slower.
     """
-    recent = losses[-window - 1 :]
-    pace = -np.polyfit(np.arange(window + 1), recent, 1)[0]
+    centered = np.arange(window + 1) - window / 2
+    pace = -(centered @ losses[-window - 1 :]) / (centered @ centered)
     mean_pace = (losses[0] - losses[-1]) / (len(losses) - 1)
     return bool(pace > tol and pace > 0.1 * mean_pace)
 

@@ -102,7 +102,6 @@ class _Stack:
         self.lane = lanes[0][0] if len(lanes) == 1 else None
         n_threads = layout.threads.crew
         self.shares = [lanes[i::n_threads] for i in range(n_threads)]
-        self.replay = Replay(self._epoch, self.graph)
 
     def _choose_graph(self, layout: Layout) -> Any:
         """Return what captures an epoch on this device, if one can be captured."""
@@ -136,9 +135,11 @@ class _Stack:
     def train(self) -> None:
         """Train until all networks are done, or half of them: then fewer can go on."""
         running = list(enumerate(self.members))
+        # Not an attribute: the cycle would keep all tensors until they are collected.
+        run_epoch = Replay(self._epoch, self.graph)
         try:
             while 2 * len(running) > len(self.members):
-                self._run_epochs(running)
+                self._run_epochs(running, run_epoch)
                 for k, member in running:
                     if member.done:
                         self._finish(k)
@@ -156,7 +157,7 @@ class _Stack:
             self.weights.save_state(self.optimizer, k, member.net.optimizer_)
         self.weights.give_back(k)
 
-    def _run_epochs(self, running: list[tuple[int, Member]]) -> None:
+    def _run_epochs(self, running: list[tuple[int, Member]], run_epoch: Replay) -> None:
         """Train until someone looks at the losses, and record them."""
         first = running[0][1].epoch
         last = first + (1 if self.watched else EPOCHS_BETWEEN_LOOKS)
@@ -169,7 +170,7 @@ class _Stack:
                     group.begin_epoch(epoch)
                 if self.task.lr_schedule is not None:
                     self.rates.anneal(self.task.lr_schedule, epoch, self.task.epochs)
-                done.append(self.replay())
+                done.append(run_epoch())
         finally:
             if done:
                 values = torch.stack(done).movedim(-1, 0).tolist()
