@@ -100,11 +100,16 @@ def test_torch_gets_its_threads_back():
 
 @pytest.mark.usefixtures("four_threads")
 def test_the_number_of_threads_grows_with_the_work():
-    assert Threads.of(0, CPU) == (1, 1)
-    assert Threads.of(2.5 * threads_module.WORK_OF_A_TORCH_THREAD, CPU) == (1, 2)
-    assert Threads.of(3.5 * threads_module.WORK_OF_A_THREAD, CPU) == (3, 1)
-    assert Threads.of(1e12, CPU) == (4, 1)
-    assert Threads.of(1e12, torch.device("cuda")) == (1, 1)
+    crew, inner = (
+        threads_module.WORK_OF_A_THREAD,
+        threads_module.WORK_OF_A_TORCH_THREAD,
+    )
+    assert Threads.of(0, CPU, splits=True) == (1, 1)
+    assert Threads.of(2.5 * inner, CPU, splits=True) == (1, 2)
+    assert Threads.of(2.5 * inner, CPU, splits=False) == (1, 1)
+    assert Threads.of(3.5 * crew, CPU, splits=False) == (3, 1)
+    assert Threads.of(1e12, CPU, splits=True) == (4, 1)
+    assert Threads.of(1e12, torch.device("cuda"), splits=True) == (1, 1)
 
 
 @pytest.mark.usefixtures("four_threads")

@@ -28,20 +28,35 @@ class Shape(NamedTuple):
     ----------
     floats : int
         Numbers that are kept of a row: features, activations and their gradients.
-    work : int
-        Multiply-adds of the row's logits. Element-wise passes count too: one costs as
-        much as about eight multiply-adds within a matrix product.
+    products : int
+        Multiply-adds of the row's logits.
     """
 
     floats: int
-    work: int
+    products: int
 
     @classmethod
     def of(cls, module: BlobModel) -> Shape:
         """Return that of a network."""
         weights = [layer.weight for layer in module.linear_layers]
         floats = weights[0].shape[1] + 2 * sum(weight.shape[0] for weight in weights)
-        return cls(floats, sum(weight.numel() for weight in weights) + 8 * floats)
+        return cls(floats, sum(weight.numel() for weight in weights))
+
+    @property
+    def work(self) -> int:
+        """The row's cost in multiply-adds.
+
+        Passes over the numbers cost as much as about eight multiply-adds each.
+        """
+        return self.products + 8 * self.floats
+
+    @property
+    def splits(self) -> bool:
+        """Whether torch gains by splitting an operation of a few hundred rows.
+
+        It does where matrix products prevail, from about 100 units on.
+        """
+        return self.products > 30 * self.floats
 
     def block_rows(self, device: torch.device) -> int:
         """Return how many rows of one network make a block."""
@@ -88,7 +103,9 @@ class Layout(NamedTuple):
             _limit(DATA_FLOATS, device) // (features * most_rows),
         )
         # Forward and backward, the latter of twice the work.
-        threads = Threads.of(3 * n_networks * batch_size * shape.work, device)
+        threads = Threads.of(
+            3 * n_networks * batch_size * shape.work, device, splits=shape.splits
+        )
         n_groups = math.ceil(n_networks / max(1, size))
         # As many for each thread.
         n_groups = math.ceil(n_groups / threads.crew) * threads.crew

@@ -86,7 +86,7 @@ def predict(
             x = dense_rows(X, slice(0, n)).to(weight.device, weight.dtype)
             write(module(x).mT.contiguous(), out)
         return out
-    threads = Threads.of(n * shape.work, weight.device)
+    threads = Threads.of(n * shape.work, weight.device, splits=shape.splits)
     with Crew(threads) as crew:
         size = math.ceil(n / threads.crew)
         crew.run([partial(work, mine) for mine in pieces(slice(0, n), size)])

@@ -12,8 +12,8 @@ import torch
 
 T = TypeVar("T")
 
-WORK_OF_A_THREAD = 20_000_000
-"""Multiply-adds, about half a millisecond's, that are worth a thread of a crew."""
+WORK_OF_A_THREAD = 15_000_000
+"""Multiply-adds, a third of a millisecond, that are worth a thread of a crew."""
 
 WORK_OF_A_TORCH_THREAD = 10_000_000
 """Multiply-adds that are worth a thread of torch's, for work that is less than that."""
@@ -34,7 +34,7 @@ class Threads(NamedTuple):
     inner: int
 
     @classmethod
-    def of(cls, work: float, device: torch.device) -> Threads:
+    def of(cls, work: float, device: torch.device, *, splits: bool) -> Threads:
         """Return how many pay for so many multiply-adds between two waits.
 
         Parameters
@@ -43,11 +43,13 @@ class Threads(NamedTuple):
             Multiply-adds between two points where the threads wait for each other.
         device : torch.device
             Where they are done; a CPU's threads are those that torch may use.
+        splits : bool
+            Whether it pays to split an operation.
         """
         available = torch.get_num_threads() if device.type == "cpu" else 1
         crew = min(available, int(work / WORK_OF_A_THREAD))
-        if crew > 1:
-            return cls(crew, 1)
+        if crew > 1 or not splits:
+            return cls(max(1, crew), 1)
         return cls(1, max(1, min(available, int(work / WORK_OF_A_TORCH_THREAD))))
 
 
