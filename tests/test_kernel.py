@@ -6,8 +6,13 @@ from torch import nn
 
 from torchblob import BlobModel
 from torchblob.nn import ACTIVATIONS, Kernel, make_targets, negated_targets
+from torchblob.nn._kernel import WIDE
 
 FEATURES, CLASSES, ROWS = 4, 3, 57
+
+
+def table(stack, label_smoothing=0.0):
+    return negated_targets(CLASSES, label_smoothing, stack.w)
 
 
 class Stack:
@@ -62,8 +67,7 @@ class Stack:
     def block(self, at=slice(None), label_smoothing=0.0):
         """Return features and targets of some rows."""
         x, y, w = map(self.unstack, (self.x, self.y, self.w))
-        table = negated_targets(CLASSES, label_smoothing, w)
-        targets = make_targets(y[..., at], w[..., at], table)
+        targets = make_targets(y[..., at], w[..., at], table(self, label_smoothing))
         return x[..., at, :], targets
 
     def accumulate(self, kernel, size=ROWS, label_smoothing=0.0):
@@ -119,6 +123,41 @@ def test_loss_and_gradient_agree_with_autograd(
     kernel, gradients = stack.kernel()
     losses = stack.accumulate(kernel, label_smoothing=label_smoothing)
     assert_agree(stack, losses, gradients, label_smoothing)
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("hidden_units", [(WIDE, 5), (5, WIDE), (WIDE, WIDE)])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_layers_that_lie_row_by_row_agree_with_autograd_too(
+    activation, hidden_units, dropout
+):
+    stack = Stack(1, hidden_units, activation, dropout=dropout)
+    kernel, gradients = stack.kernel()
+    assert_agree(stack, stack.accumulate(kernel, size=20), gradients)
+
+
+@pytest.mark.parametrize("n_networks", [1, 3])
+def test_a_step_computes_from_what_its_tensors_hold(n_networks):
+    stack = Stack(n_networks, (6, 4), "relu")
+    kernel, gradients = stack.kernel()
+    x, targets = stack.block()
+    step = kernel.descent(x, targets)
+    before = step()[0].clone()
+    torch.testing.assert_close(step()[0], before, rtol=0, atol=0)
+    x.mul_(2)  # the rows of stack.x, which is what the oracle sees
+    stack.w.mul_(3)
+    make_targets(targets.y, stack.unstack(stack.w), table(stack), out=targets)
+    with torch.no_grad():
+        for model in stack.models:
+            for parameter in model.parameters():
+                parameter.mul_(0.5)
+        for mine, theirs in zip(
+            kernel.weights, stack.parameters("weight"), strict=True
+        ):
+            mine.copy_(theirs)
+        for mine, theirs in zip(kernel.biases, stack.parameters("bias"), strict=True):
+            mine.copy_(theirs.unsqueeze(-1))
+    assert_agree(stack, step()[0].reshape(-1), gradients)
 
 
 @pytest.mark.parametrize("size", [1, 20, 56, 57, 100])
