@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
+from skorch.callbacks import Callback
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchblob import TorchBlobClassifier
@@ -45,7 +47,7 @@ class RecordedGraph:
 
     made = 0
 
-    def __init__(self, function):
+    def __init__(self, function, device):
         type(self).made += 1
         recorder = Recorder()
         with recorder:
@@ -143,14 +145,39 @@ def test_training_goes_on_from_a_captured_one(small, graphs, monkeypatch):
         {"dropout": 0.5},
         {"optimizer": "rmsprop", "lr": 0.01},
         {"optimizer": lambda params, **kw: torch.optim.SGD(params, **kw)},
+        {"callbacks": [Callback()]},
         {"batch_size": 1, "max_epochs": 3},
         {"max_epochs": 2},
+        {"sparse": True},
     ],
-    ids=["dropout", "rmsprop", "a callable", "very many steps", "too short"],
+    ids=[
+        "dropout",
+        "rmsprop",
+        "callable",
+        "callbacks",
+        "many steps",
+        "short",
+        "sparse",
+    ],
 )
 def test_what_cannot_be_captured_is_not(small, graphs, monkeypatch, params):
     monkeypatch.setattr("torchblob.training._stack.MOST_STEPS", 100)
     X, y = small
+    if "sparse" in params:  # the rows lie on the host
+        X, params = sparse.csr_array(X), {}
     clf = fit(X, y, **params)
     assert graphs.made == 0
     assert np.isfinite(clf.loss_curve_).all()
+
+
+def test_a_capture_that_fails_is_done_without(small, monkeypatch):
+    def fail(function, device):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    X, y = small
+    expected = fit(X, y)
+    monkeypatch.setitem(_replay.GRAPHS, "cpu", fail)
+    with pytest.warns(RuntimeWarning, match="without a CUDA graph.* not permitted"):
+        clf = fit(X, y)
+    torch.testing.assert_close(weights(clf), weights(expected))
+    assert len(clf.history_) == 12

@@ -217,7 +217,8 @@ def _added(a: list[torch.Tensor], b: list[torch.Tensor]) -> list[torch.Tensor]:
 
 def total(parts: Sequence[list[torch.Tensor]]) -> list[torch.Tensor]:
     """Return the sums over the parts that have rows."""
-    total: list[torch.Tensor] = []
-    for sums in parts:
-        total = _added(total, sums) if sums else total
-    return total
+    sums: list[torch.Tensor] = []
+    for of_part in parts:
+        if of_part:
+            sums = _added(sums, of_part)
+    return sums

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -22,17 +23,27 @@ class CudaGraph:
     Parameters
     ----------
     function : callable without arguments
-        Returns a tensor, always the same one.
+        Returns a tensor.
+    device : torch.device
+        Where its operations are carried out.
     """
 
-    def __init__(self, function: Callable[[], torch.Tensor]) -> None:
+    def __init__(
+        self, function: Callable[[], torch.Tensor], device: torch.device
+    ) -> None:
+        self._device = device
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with (
+            torch.cuda.device(device),
+            # What other threads do meanwhile is their affair.
+            torch.cuda.graph(self._graph, capture_error_mode="thread_local"),
+        ):
             self._result = function()
 
     def replay(self) -> torch.Tensor:
         """Carry out the operations; return the function's result."""
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._graph.replay()
         return self._result
 
 
@@ -54,12 +65,21 @@ class Replay:
     ----------
     function : callable without arguments
         Returns a tensor.
-    graph : type, default=None
-        One of `GRAPHS`; None calls the function each time.
+    device : torch.device
+        Where its operations are carried out.
+    captures : bool
+        Whether they can be captured, where the device has graphs.
     """
 
-    def __init__(self, function: Callable[[], torch.Tensor], graph: Any = None) -> None:
-        self._function, self._make_graph = function, graph
+    def __init__(
+        self,
+        function: Callable[[], torch.Tensor],
+        device: torch.device,
+        *,
+        captures: bool,
+    ) -> None:
+        self._function, self._device = function, device
+        self._make_graph = GRAPHS.get(device.type) if captures else None
         self._calls = 0
         self._graph: Any = None
 
@@ -69,5 +89,15 @@ class Replay:
         if self._make_graph is None or self._calls <= WARM_UP:
             return self._function()
         if self._graph is None:
-            self._graph = self._make_graph(self._function)
+            try:
+                self._graph = self._make_graph(self._function, self._device)
+            except RuntimeError as error:
+                self._make_graph = None
+                warnings.warn(
+                    "torchblob goes on without a CUDA graph, which is slower for small "
+                    f"networks; capturing one failed: {error}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                return self._function()
         return self._graph.replay().clone()

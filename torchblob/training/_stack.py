@@ -76,12 +76,15 @@ class _Stack:
         self.members, self.crew = members, crew
         self.net, self.task = members[0].net, members[0].task
         self.weights = StackedWeights([member.net.module_ for member in members])
-        self.graph = self._choose_graph(layout)
+        self.device = torch.device(self.net.device)
+        self.captured = self.device.type in GRAPHS and self._can_be_captured(
+            len(layout.networks)
+        )
         self.optimizer = self._make_optimizer()
         self.rates = Rates(
             self.optimizer,
-            self.members[0].n_batches(),
-            on_device=self.graph is not None and self.task.lr_schedule is not None,
+            members[0].n_batches(),
+            on_device=self.captured and self.task.lr_schedule is not None,
         )
         # The method without its wrappers (profiler, hooks, compiler), which take longer
         # than the step of a small network. Nothing hangs on an optimizer of ours.
@@ -103,18 +106,16 @@ class _Stack:
         n_threads = layout.threads.crew
         self.shares = [lanes[i::n_threads] for i in range(n_threads)]
 
-    def _choose_graph(self, layout: Layout) -> Any:
-        """Return what captures an epoch on this device, if one can be captured."""
+    def _can_be_captured(self, n_groups: int) -> bool:
+        """Return whether an epoch is the same operations on the same tensors."""
         net = self.net
-        n_steps = self.members[0].n_batches() * len(layout.networks)
-        if (
-            not self.members[0].shares_optimizer()
-            or net.optimizer not in CAPTURABLE
-            or net.module_.dropout > 0  # its generators are seeded from outside
-            or n_steps > MOST_STEPS
-        ):
-            return None
-        return GRAPHS.get(torch.device(net.device).type)
+        return (
+            net.optimizer in CAPTURABLE
+            and self.members[0].shares_optimizer()
+            and isinstance(self.task.train.X, torch.Tensor)  # on the device, that is
+            and net.module_.dropout == 0  # its generators are seeded from outside
+            and self.members[0].n_batches() * n_groups <= MOST_STEPS
+        )
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         """Return the optimizer of all networks' weights, with the state of theirs."""
@@ -126,7 +127,7 @@ class _Stack:
             "optimizer", [("flat", self.weights.flat)]
         )
         settings = {**settings, "lr": self.members[0].lr}
-        if self.graph is not None:
+        if self.captured:
             settings |= CAPTURABLE[net.optimizer]
         optimizer = net.optimizer(*groups, **settings)
         self.weights.load_state(optimizer, own)
@@ -136,7 +137,7 @@ class _Stack:
         """Train until all networks are done, or half of them: then fewer can go on."""
         running = list(enumerate(self.members))
         # Not an attribute: the cycle would keep all tensors until they are collected.
-        run_epoch = Replay(self._epoch, self.graph)
+        run_epoch = Replay(self._epoch, self.device, captures=self.captured)
         try:
             while 2 * len(running) > len(self.members):
                 self._run_epochs(running, run_epoch)
