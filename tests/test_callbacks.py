@@ -386,6 +386,68 @@ def test_a_freezer_keeps_the_layers_it_names(small, params):
     assert not torch.equal(first.seen[2][0], first.seen[3][0])
 
 
+@pytest.mark.parametrize("layer", [0, 4])
+@pytest.mark.parametrize(
+    "params",
+    [{"momentum": 0.9}, {"optimizer": "adam", "lr": 0.01}],
+    ids=["sgd", "adam"],
+)
+def test_training_goes_on_after_layers_were_frozen(small, layer, params):
+    # Idle callbacks make the second part go another way through the training.
+    results = []
+    for callbacks in (None, [Callback()]):
+        clf = make(**params).partial_fit(*small, classes=[0, 1, 2])
+        clf.set_params(callbacks=[Freezer(f"linear_layer_stack.{layer}.*")])
+        clf.partial_fit(*small).set_params(callbacks=callbacks)
+        results.append(weights(clf.partial_fit(*small).partial_fit(*small)))
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-14)
+
+
+class Clip(Callback):
+    """Keep weights within bounds, in place or by tensors of its own."""
+
+    def __init__(self, hook, in_place):
+        self.hook, self.in_place = hook, in_place
+
+    def clip(self, net):
+        for parameter in net.module_.parameters():
+            if self.in_place:
+                parameter.data.clamp_(-0.3, 0.3)
+            else:
+                parameter.data = parameter.data.clamp(-0.3, 0.3)
+
+    def on_batch_begin(self, net, **kwargs):
+        if self.hook == "on_batch_begin":
+            self.clip(net)
+
+    def on_batch_end(self, net, **kwargs):
+        if self.hook == "on_batch_end":
+            self.clip(net)
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.hook == "on_epoch_end":
+            self.clip(net)
+
+
+@pytest.mark.parametrize("hook", ["on_batch_begin", "on_batch_end", "on_epoch_end"])
+def test_a_callback_may_put_weights_in_the_place_of_others(small, hook):
+    params = {"max_epochs": 5, "batch_size": 60, "momentum": 0.9}
+    replaced = fit(*small, callbacks=[Clip(hook, False)], **params)
+    in_place = fit(*small, callbacks=[Clip(hook, True)], **params)
+    torch.testing.assert_close(weights(replaced), weights(in_place), rtol=0, atol=0)
+    assert replaced.loss_curve_ == in_place.loss_curve_
+    assert (weights(fit(*small, **params)) - weights(replaced)).abs().max() > 0.01
+
+
+def test_a_scheduler_of_skorch_goes_on_in_partial_fit(small):
+    scheduler = LRScheduler("ExponentialLR", gamma=0.5)
+    whole = fit(*small, max_epochs=5, callbacks=[scheduler])
+    parts = make(callbacks=[scheduler])
+    for _ in range(5):
+        parts.partial_fit(*small, classes=[0, 1, 2])
+    torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-12, atol=1e-14)
+
+
 def test_a_callback_may_have_a_name(small):
     scheduler = LRScheduler(StepLR, step_size=1, gamma=0.5)
     clf = fit(*small, max_epochs=3, callbacks=[("halving", scheduler)])

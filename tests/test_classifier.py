@@ -132,6 +132,71 @@ def test_an_optimizer_that_calls_its_closure_repeatedly_works(small):
     assert clf.loss_curve_[0] > 1 > 0.01 > clf.loss_curve_[-1]
 
 
+class ClearsFirst(torch.optim.SGD):
+    """Has the gradient computed in its own step, from none."""
+
+    def step(self, closure):
+        self.zero_grad()
+        with torch.enable_grad():
+            loss = closure()
+        super().step()
+        return loss
+
+
+class Sharpness(torch.optim.SGD):
+    """Sharpness-aware minimization in its usual form (Foret et al., ICLR 2021)."""
+
+    @torch.no_grad()
+    def step(self, closure):
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        norm = torch.stack([p.grad.norm() for p in parameters]).norm()
+        before = [p.data.clone() for p in parameters]
+        for p in parameters:
+            p.add_(p.grad, alpha=0.05 / float(norm))
+        self.zero_grad()
+        with torch.enable_grad():
+            self.losses.append(closure().item())
+        for p, old in zip(parameters, before, strict=True):
+            p.data = old
+        super().step()
+
+
+def test_an_optimizer_may_clear_the_gradient_before_its_closure(small):
+    def clears_first(params, lr, weight_decay):
+        return ClearsFirst(params, lr=lr)
+
+    expected = fit(*small, max_epochs=10)
+    clf = fit(*small, max_epochs=10, optimizer=clears_first)
+    torch.testing.assert_close(weights(clf), weights(expected), rtol=1e-12, atol=1e-14)
+
+
+def test_an_optimizer_may_move_the_weights_before_its_closure(small):
+    optimizers = []
+
+    def sharpness(params, lr, weight_decay):
+        optimizers.append(Sharpness(params, lr=lr))
+        optimizers[-1].losses = []
+        return optimizers[-1]
+
+    clf = fit(*small, max_epochs=10, optimizer=sharpness, lr=0.5)
+    model = BlobModel(4, 3, generator=torch.Generator().manual_seed(0)).double()
+    X, y = map(torch.from_numpy, small)
+    optimizer = sharpness(model.parameters(), 0.5, 0)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(X), y)
+        loss.backward()
+        return loss
+
+    for _ in range(10):
+        closure()
+        optimizer.step(closure)
+    expected = torch.cat([p.detach().flatten() for p in model.parameters()])
+    torch.testing.assert_close(weights(clf), expected, rtol=1e-9, atol=1e-12)
+    assert optimizers[0].losses == pytest.approx(optimizers[1].losses, rel=1e-9)
+
+
 def test_label_smoothing_keeps_probabilities_off_the_ends(small):
     plain = fit(*small, optimizer="adam", lr=0.05)
     smooth = fit(*small, optimizer="adam", lr=0.05, label_smoothing=0.3)

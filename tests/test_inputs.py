@@ -252,6 +252,24 @@ def test_the_size_of_a_block_does_not_matter(small, monkeypatch, kind, batch_siz
         np.testing.assert_allclose(cut.history_[:, name], whole.history_[:, name])
 
 
+def test_arrays_may_run_backwards_even_along_an_axis_of_one(small):
+    X, y = small[0][:, :1], small[1]
+    backwards = X[:, ::-1]
+    assert backwards.strides[1] < 0
+    clf = make().fit(backwards, y, X_val=X[::-1][:1], y_val=y[::-1][:1])
+    assert_same_fit(clf, make().fit(X.copy(), y))
+    expected = clf.predict_proba(X.copy())
+    np.testing.assert_allclose(clf.predict_proba(backwards), expected)
+    np.testing.assert_allclose(clf.predict_proba(X[::-1][:1]), expected[-1:])
+
+
+def test_validation_rows_that_all_weigh_nothing_are_refused(small):
+    X, y = small
+    clf = make(class_weight={0: 0.0, 1: 1.0, 2: 1.0})
+    with pytest.raises(ValueError, match=r"validation rows .* a weight of 0"):
+        clf.fit(X, y, X_val=X[y == 0], y_val=y[y == 0])
+
+
 @pytest.mark.parametrize("params", [{}, {"batch_size": 50}, {"dropout": 0.5}])
 def test_a_fit_lets_go_of_the_data_when_it_ends(small, params):
     X, y = small[0].copy(), small[1]
@@ -388,7 +406,7 @@ NOT_FINITE = [
     (lambda X: torch.from_numpy(with_value(X, 9, 1, NAN)), "NaN.* row 9, column 1"),
     (
         lambda X: torch.from_numpy(with_value(X, 9, 1, 1e300)).float(),
-        "infinity or a value too large for float32, at row 9",
+        "infinity or a value too large for float(32|64), at row 9",
     ),
 ]
 

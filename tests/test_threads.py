@@ -172,3 +172,32 @@ def test_predictions_by_many_threads_are_those_by_one(
     alone = clf.predict_proba(kind(X)), clf.predict(kind(X))
     np.testing.assert_allclose(shared[0], alone[0], atol=1e-12)
     np.testing.assert_array_equal(shared[1], alone[1])
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize("rows", [60, 80])
+def test_callbacks_get_logits_of_as_many_rows_as_a_thread_takes(
+    small, monkeypatch, rows
+):
+    monkeypatch.setattr(threads_module, "WORK_OF_A_THREAD", 1)
+    X, y = small
+    params = {"batch_size": rows, "max_epochs": 2, "callbacks": [Callback()]}
+    n_valid = rows // 4
+    clf = fit(X, y, X[:n_valid], y[:n_valid], **params)
+    torch.testing.assert_close(
+        weights(clf), weights(fit(X, y, **params | {"callbacks": None}))
+    )
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_torch_gets_its_threads_back_when_the_end_is_interrupted_too(monkeypatch):
+    stop = threads_module._Worker.stop
+
+    def interrupted(worker):
+        stop(worker)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads_module._Worker, "stop", interrupted)
+    with pytest.raises(KeyboardInterrupt), Crew(Threads(2, 1)):
+        pass
+    assert torch.get_num_threads() == 4

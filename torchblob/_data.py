@@ -186,14 +186,14 @@ def to_features(
     with Crew(Threads(crew=1, inner=1)):
         total = values.sum().item()
     if not math.isfinite(total) and not torch.isfinite(values).all():
-        _raise_not_finite(features, estimator, rows)
+        _raise_not_finite(features, dtype, estimator, rows)
     return features
 
 
 def _as_tensor(array: np.ndarray) -> torch.Tensor:
     """Return a tensor that shares the array's memory where it can."""
-    if any(stride < 0 for stride in array.strides):
-        array = np.ascontiguousarray(array)
+    if any(stride < 0 for stride in array.strides):  # torch has no such tensors
+        array = array.copy()
     if not array.flags.writeable:
         array = np.asarray(_Unlocked(array))
     return torch.from_numpy(array)
@@ -216,7 +216,10 @@ class _Unlocked:
 
 
 def _raise_not_finite(
-    features: Any, estimator: BaseEstimator, rows: np.ndarray | None
+    features: Any,
+    dtype: torch.dtype,
+    estimator: BaseEstimator,
+    rows: np.ndarray | None,
 ) -> None:
     if sparse.issparse(features):
         features = features.tocoo()
@@ -230,7 +233,9 @@ def _raise_not_finite(
         row = int(rows[row])
     names = getattr(estimator, "feature_names_in_", None)
     where = f"column {column}" if names is None else f"column {names[column]!r}"
-    what = "NaN" if np.isnan(value) else "infinity or a value too large for float32"
+    what = "NaN"
+    if not np.isnan(value):
+        what = f"infinity or a value too large for {str(dtype).removeprefix('torch.')}"
     raise ValueError(
         f"Input X contains {what}, at row {row}, {where} (counted from 0). "
         f"{type(estimator).__name__} needs finite numbers: drop such rows, or fill "

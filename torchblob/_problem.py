@@ -172,6 +172,13 @@ def make_task(
         valid, valid_name = table.where(held_out), "Valid"
         valid_samples = _samples(estimator, net, valid, codes[held_out], factors)
         table, codes = table.where(~held_out), codes[~held_out]
+    if valid_samples is not None and not valid_samples.weight.any():
+        raise ValueError(
+            f"{type(estimator).__name__}: all validation rows are of classes that "
+            f"class_weight={estimator.class_weight!r} gives a weight of 0, so there is "
+            "no validation loss. Pass X_val and y_val with other classes too, or give "
+            "these a positive weight."
+        )
     task = Task(
         _samples(estimator, net, table, codes, factors),
         epochs=estimator.max_epochs,

@@ -72,13 +72,14 @@ class Lane:
 
     def logits(self, rows: Pass, batch: int) -> torch.Tensor:
         """Return the logits of a whole batch, (n_samples, n_classes), for K = 1."""
-        with torch.no_grad():
-            return torch.cat(
-                [
-                    self.kernel.logits(rows.features(at)).mT.clone()
-                    for at in pieces(rows.batches[batch], self._block_rows)
-                ]
-            )
+
+        def of_block(at: slice) -> torch.Tensor:
+            with torch.inference_mode():  # as all that uses the kernel's buffers
+                return self.kernel.logits(rows.features(at)).mT
+
+        blocks = pieces(rows.batches[batch], self._block_rows)
+        # Callbacks get tensors of the ordinary kind.
+        return torch.cat([of_block(at).clone() for at in blocks])
 
     def _repeat(
         self, rows: Pass, make: Callable[[Pass, slice, bool], Step]

@@ -51,7 +51,7 @@ class Rates:
             for batch in range(self._n_batches)
         ]
         if isinstance(self._factors, torch.Tensor):
-            self._factors.copy_(torch.tensor(factors))
+            self._factors.copy_(torch.tensor(factors, dtype=self._factors.dtype))
         else:
             self._factors = factors
 

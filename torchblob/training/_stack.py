@@ -76,6 +76,7 @@ class _Stack:
         self.members, self.crew = members, crew
         self.net, self.task = members[0].net, members[0].task
         self.weights = StackedWeights([member.net.module_ for member in members])
+        self.is_of_its_own = not members[0].shares_optimizer()
         self.device = torch.device(self.net.device)
         self.captured = self.device.type in GRAPHS and self._can_be_captured(
             len(layout.networks)
@@ -108,11 +109,13 @@ class _Stack:
 
     def _can_be_captured(self, n_groups: int) -> bool:
         """Return whether an epoch is the same operations on the same tensors."""
-        net = self.net
+        net, task = self.net, self.task
+        data = [rows for rows in (task.train, task.valid) if rows is not None]
         return (
-            net.optimizer in CAPTURABLE
-            and self.members[0].shares_optimizer()
-            and isinstance(self.task.train.X, torch.Tensor)  # on the device, that is
+            not self.is_of_its_own
+            and net.optimizer in CAPTURABLE
+            # Sparse rows come from the host.
+            and all(isinstance(rows.X, torch.Tensor) for rows in data)
             and net.module_.dropout == 0  # its generators are seeded from outside
             and self.members[0].n_batches() * n_groups <= MOST_STEPS
         )
@@ -121,7 +124,7 @@ class _Stack:
         """Return the optimizer of all networks' weights, with the state of theirs."""
         net = self.net
         own = [member.net.optimizer_ for member in self.members]
-        if not self.members[0].shares_optimizer():
+        if self.is_of_its_own:
             return own[0]
         groups, settings = net.get_params_for_optimizer(
             "optimizer", [("flat", self.weights.flat)]
@@ -152,9 +155,9 @@ class _Stack:
     def _finish(self, k: int) -> None:
         """Leave a net as it should be between trainings."""
         member = self.members[k]
-        if self.optimizer is member.net.optimizer_:
+        if self.task.lr_schedule is not None:
             self.rates.reset()
-        else:
+        if not self.is_of_its_own:
             self.weights.save_state(self.optimizer, k, member.net.optimizer_)
         self.weights.give_back(k)
 
@@ -210,7 +213,7 @@ class _Stack:
         """
         if self.task.lr_schedule is not None:
             self.rates.set(batch)
-        if self.optimizer is self.net.optimizer_:
+        if self.is_of_its_own:
             return self._step_of_its_own(batch)
         means = self._gradient(batch)
         self._optimizer_step(self.optimizer)
@@ -218,20 +221,22 @@ class _Stack:
 
     def _step_of_its_own(self, batch: int) -> list[torch.Tensor]:
         """Make one step of the net's own optimizer, and tell its callbacks."""
-        net, rows = self.net, self.groups[0].train
+        net, rows, weights = self.net, self.groups[0].train, self.weights
+        weights.take_in()  # callbacks at the end of the last epoch may have put others
         at = rows.batches[batch]
         # A copy of the labels, whose place the next epoch takes.
         X, y = rows.features(at), rows.y[at].clone()
         y_pred = None
         if net.callbacks_:
-            net.notify("on_batch_begin", batch=(X, y), training=True)
+            self._notify("on_batch_begin", batch=(X, y), training=True)
             y_pred = self.groups[0].lanes[0].logits(rows, batch)
 
         def gradient() -> list[Any]:
+            weights.take_in()
             means = [mean.clone() for mean in self._gradient(batch)]
-            self.weights.show_gradients()
+            weights.show_gradients()
             if net.callbacks_:
-                net.notify(
+                self._notify(
                     "on_grad_computed",
                     named_parameters=list(net.module_.named_parameters()),
                     batch=(X, y),
@@ -239,15 +244,25 @@ class _Stack:
                 )
             return means
 
-        # Most optimizers need no closure, some call it more than once (LBFGS). The
-        # first gradient, at the weights the batch began with, is there before.
         means = gradient()
-        at_hand = [means]
-        self.optimizer.step(lambda: (at_hand.pop() if at_hand else gradient())[0])
+        before = [tensor.clone() for tensor in weights.values_and_gradients]
+
+        def closure() -> Any:
+            """Return the loss, after the gradient is that of the weights as they are.
+
+            Most optimizers call this first of all, when it is there already.
+            """
+            weights.take_in()
+            now = weights.values_and_gradients
+            is_there = weights.shows_gradients() and all(map(torch.equal, now, before))
+            return means[0] if is_there else gradient()[0]
+
+        self.optimizer.step(closure)
+        weights.take_in()
         if net.callbacks_:
             net.history.record_batch("train_loss", means[0].item())
             net.history.record_batch("train_batch_size", len(y))
-            net.notify(
+            self._notify(
                 "on_batch_end",
                 batch=(X, y),
                 training=True,
@@ -255,6 +270,11 @@ class _Stack:
                 y_pred=y_pred,
             )
         return means
+
+    def _notify(self, hook: str, **kwargs: Any) -> None:
+        """Call the callbacks, which may replace weights."""
+        self.net.notify(hook, **kwargs)
+        self.weights.take_in()
 
     def _gradient(self, batch: int) -> list[torch.Tensor]:
         """Compute the gradient of a batch; return what :meth:`_step` returns."""
@@ -271,7 +291,7 @@ class _Stack:
         if net.callbacks_:
             first = self.groups[0]
             X, y = valid[first].features(valid[first].batches[0]), valid[first].y
-            net.notify("on_batch_begin", batch=(X, y), training=False)
+            self._notify("on_batch_begin", batch=(X, y), training=False)
             y_pred = first.lanes[0].logits(valid[first], 0)
         if self.lane is not None:
             means = self.lane.evaluate(valid[self.groups[0]])
@@ -281,7 +301,7 @@ class _Stack:
         if net.callbacks_:
             net.history.record_batch("valid_loss", means[0].item())
             net.history.record_batch("valid_batch_size", len(y))
-            net.notify(
+            self._notify(
                 "on_batch_end",
                 batch=(X, y),
                 training=False,
@@ -294,13 +314,12 @@ class _Stack:
         self, job: Callable[[Lane, Group], list[torch.Tensor]]
     ) -> list[list[list[torch.Tensor]]]:
         """Return what `job` returns for each lane of each group, from the crew."""
-        results: dict[Lane, list[torch.Tensor]] = {}
 
-        def work(share: list[tuple[Lane, Group]]) -> None:
-            for lane, group in share:
-                results[lane] = job(lane, group)
+        def work(share: list[tuple[Lane, Group]]) -> list[Any]:
+            return [(lane, job(lane, group)) for lane, group in share]
 
-        self.crew.run([partial(work, share) for share in self.shares])
+        shares = self.crew.run([partial(work, share) for share in self.shares])
+        results = dict(result for share in shares for result in share)
         return [[results[lane] for lane in group.lanes] for group in self.groups]
 
 

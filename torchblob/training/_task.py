@@ -12,6 +12,7 @@ import torch
 
 from torchblob.training._early_stopping import EarlyStopping
 from torchblob.training._samples import Samples
+from torchblob.training._weights import is_uniform
 
 if TYPE_CHECKING:
     from torchblob.training._net import BlobNet
@@ -124,7 +125,8 @@ class Member:
                 [module.activation, module.dropout, net.criterion_.label_smoothing],
                 [net.dtype, net.device, net.optimizer, self.lr, settings],
                 [n_batches, net.batch_size if n_batches > 1 else None],
-                [task.epochs, task.lr_schedule, task.valid is None],
+                [task.epochs, task.lr_schedule, task.valid is None, self.watched],
+                [isinstance(task.train.X, torch.Tensor)],
             ]
         )
 
@@ -140,9 +142,12 @@ class Member:
     def shares_optimizer(self) -> bool:
         """Return whether one optimizer can do for this network and others.
 
-        One that a callback or a callable of the user's may depend on stays as it is.
+        One that a callback or a callable of the user's may depend on stays as it is,
+        and so does one whose parameters have made different numbers of steps.
         """
-        return self.net.optimizer in ELEMENTWISE and not self.net.callbacks_
+        net = self.net
+        is_known = any(net.optimizer is known for known in ELEMENTWISE)
+        return is_known and not net.callbacks_ and is_uniform(net.optimizer_)
 
     def seed(self, stream: int, epoch: int) -> int:
         """Return a use's seed in an epoch, a function of the net's seed and both."""

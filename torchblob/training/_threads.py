@@ -79,7 +79,12 @@ class Crew:
         # and must not restore that to all.
         if self._before > self.threads.inner:
             torch.set_num_threads(self.threads.inner)
-        self._workers = [_Worker() for _ in range(self.threads.crew - 1)]
+        try:
+            for _ in range(self.threads.crew - 1):
+                self._workers.append(_Worker())
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
@@ -88,10 +93,16 @@ class Crew:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for worker in self._workers:
-            worker.stop()
-        if self._before > self.threads.inner:
-            torch.set_num_threads(self._before)
+        self._end()
+
+    def _end(self) -> None:
+        """Send the workers home; give torch its threads back, whatever happens."""
+        try:
+            for worker in self._workers:
+                worker.stop()
+        finally:
+            if self._before > self.threads.inner:
+                torch.set_num_threads(self._before)
 
     def run(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
         """Return the results of tasks, one a thread of the crew.
@@ -103,7 +114,6 @@ class Crew:
         busy = self._workers[: len(tasks) - 1]
         for worker, task in zip(busy, tasks[1:], strict=True):
             worker.begin(task)
-        outcomes: list[tuple[T | None, BaseException | None]] = []
         try:
             first = tasks[0]()
         finally:
@@ -111,7 +121,7 @@ class Crew:
         for _, error in outcomes:
             if error is not None:
                 raise error
-        return [first, *(result for result, _ in outcomes)]  # type: ignore[list-item]
+        return [first, *(result for result, _ in outcomes)]
 
 
 class _Worker:
@@ -131,6 +141,7 @@ class _Worker:
         return self._outcomes.get()
 
     def stop(self) -> None:
+        """End when the task at hand is done, and wait for that."""
         self._tasks.put(None)
         self._thread.join()
 

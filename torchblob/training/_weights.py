@@ -31,6 +31,8 @@ class StackedWeights:
     ----------
     flat : torch.nn.Parameter of shape (n_parameters,)
         All parameters of all networks, with its gradient in `flat.grad`.
+    values_and_gradients : tuple of two torch.Tensor of shape (n_parameters,)
+        The memory of both.
     """
 
     def __init__(self, modules: Sequence[BlobModel]) -> None:
@@ -38,8 +40,8 @@ class StackedWeights:
         by_layer = [p for of in zip(*self._parameters, strict=True) for p in of]
         self.flat = nn.Parameter(torch.cat([p.detach().flatten() for p in by_layer]))
         self.flat.grad = torch.zeros_like(self.flat)
-        self._values = self._layers(self.flat.detach())
-        self._gradients = self._layers(self.flat.grad)
+        self.values_and_gradients = (self.flat.detach(), self.flat.grad)
+        self._values, self._gradients = map(self._layers, self.values_and_gradients)
         self._activation, self._dropout = modules[0].activation, modules[0].dropout
         for k, parameters in enumerate(self._parameters):
             values = self._of(k, self._values)
@@ -79,6 +81,29 @@ class StackedWeights:
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient if parameter.requires_grad else None
 
+    def take_in(self) -> None:
+        """Bring tensors that somebody has put in the place of the views into the stack.
+
+        That is what `parameter.data = tensor` does, in an optimizer or a callback.
+        """
+        for k, parameters in enumerate(self._parameters):
+            values = self._of(k, self._values)
+            for parameter, value in zip(parameters, values, strict=True):
+                if parameter.data_ptr() != value.data_ptr():
+                    value.copy_(parameter.data)
+                    parameter.data = value
+
+    def shows_gradients(self) -> bool:
+        """Return whether the modules' gradients are still the stack's views."""
+        return all(
+            parameter.grad is not None and parameter.grad.data_ptr() == view.data_ptr()
+            for k, parameters in enumerate(self._parameters)
+            for parameter, view in zip(
+                parameters, self._of(k, self._gradients), strict=True
+            )
+            if parameter.requires_grad
+        )
+
     def give_back(self, k: int) -> None:
         """Give the `k`-th network parameters of its own, as they are now.
 
@@ -94,7 +119,7 @@ class StackedWeights:
     ) -> None:
         """Give `optimizer`, which is that of `flat`, the state of each network's own.
 
-        They have all made the same number of steps.
+        All parameters have made the same number of steps: see :func:`is_uniform`.
         """
         states = [
             own.state.get(parameter, {})
@@ -104,6 +129,8 @@ class StackedWeights:
         for name, value in states[0].items():
             if _is_per_weight(value):
                 value = torch.cat([state[name].flatten() for state in states])
+            elif isinstance(value, torch.Tensor):
+                value = value.to(self.flat.device)
             optimizer.state[self.flat][name] = value
 
     def save_state(
@@ -141,3 +168,23 @@ class StackedWeights:
 def _is_per_weight(value: Any) -> bool:
     """Return whether an entry of an optimizer's state is one number a weight."""
     return isinstance(value, torch.Tensor) and value.ndim > 0
+
+
+def is_uniform(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether all parameters have made the same number of steps.
+
+    They have not if some were frozen for a while; then one state can't do for all.
+    """
+    states = [
+        optimizer.state.get(parameter, {})
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    ]
+    counters = [
+        {
+            name: None if _is_per_weight(value) else float(value or 0)
+            for name, value in state.items()
+        }
+        for state in states
+    ]
+    return all(counter == counters[0] for counter in counters)
