@@ -383,12 +383,15 @@ class Kernel:
         """Sum the weight of the rows whose largest logit is their class."""
         y, weight = targets.y, targets.weight.squeeze(-2)
         largest, predicted = torch.empty_like(weight), torch.empty_like(y)
-        is_hit = torch.empty_like(y, dtype=torch.bool)
         # Many times faster than argmax along a dimension that is not the last.
         yield partial(torch.max, logits, -2, out=(largest, predicted))
+        is_hit = largest  # 1 or 0, where the maximum is no longer needed
         yield partial(torch.eq, predicted, y, out=is_hit)
-        yield partial(torch.mul, is_hit, weight, out=largest)
-        yield partial(torch.sum, largest, -1, out=out)
+        if self.stacked:
+            yield partial(is_hit.mul_, weight)
+            yield partial(torch.sum, is_hit, -1, out=out)
+        else:
+            yield partial(torch.dot, is_hit, weight, out=out)
 
     def _loss(
         self, logits: torch.Tensor, targets: Targets, out: torch.Tensor
