@@ -116,7 +116,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Whether :meth:`fit` starts from the weights of the last fit. The optimizer
         starts afresh; the history goes on.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Called during training with the skorch net, :attr:`net_`.
+        Called during training with the skorch net, :attr:`net_`. The batches that they
+        get may be views of the data, and must not be changed.
     device : str or torch.device, default="auto"
         Where to compute: "cpu", "cuda", "cuda:1", "mps" or a device of torch. "auto"
         is CUDA where there is a GPU, else MPS, else the CPU.
@@ -518,7 +519,6 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     ) -> torch.Tensor:
         """Return what a function of `predictions` makes of the logits of data."""
         check_is_fitted(self)
-        features = to_features(
-            check_features(self, X, reset=False), self.net_.dtype, self
-        )
-        return predictions.predict(self.net_.module_, features, write)
+        net = self.net_  # another thread may fit anew meanwhile
+        features = to_features(check_features(self, X, reset=False), net.dtype, self)
+        return predictions.predict(net.module_, features, write)

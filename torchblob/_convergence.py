@@ -68,9 +68,14 @@ def warn_if_unfinished(
         message = (
             f"the network has not learned. Its training loss, {losses[-1]:.4g}, is not "
             f"below {baseline:.4g}, that of answering with the share of each class. "
-            "Scale the features, for example by a StandardScaler, change lr, now "
-            f"{estimator.lr}, or raise max_epochs, now {estimator.max_epochs}."
         )
+        if losses[-1] > max(2 * baseline, losses[0]):
+            message += f"Lower lr, now {estimator.lr}, or scale the features, "
+            message += "for example by a StandardScaler."
+        else:
+            message += "Scale the features, for example by a StandardScaler, change "
+            message += f"lr, now {estimator.lr}, or raise max_epochs, now "
+            message += f"{estimator.max_epochs}."
     elif len(losses) == estimator.max_epochs and is_still_falling(
         losses, window, estimator.tol
     ):
