@@ -424,7 +424,9 @@ def test_a_network_that_has_not_learned_gives_a_convergence_warning(params):
 
 
 def test_a_loss_that_ends_far_above_that_of_guessing_gives_a_convergence_warning(small):
-    with pytest.warns(ConvergenceWarning, match=r"has not learned.* Lower lr, now 1000,"):
+    with pytest.warns(
+        ConvergenceWarning, match=r"has not learned.* Lower lr, now 1000,"
+    ):
         fit(*small, lr=1000, activation="tanh")
 
 
