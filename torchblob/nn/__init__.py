@@ -1,7 +1,8 @@
 """Networks, in terms of torch alone."""
 
-from torchblob.nn._kernel import Kernel, Step, Targets, make_targets, negated_targets
+from torchblob.nn._kernel import Kernel, Step
 from torchblob.nn._model import ACTIVATIONS, BlobModel, hidden_widths
+from torchblob.nn._targets import Targets, make_targets, negated_targets
 
 __all__ = [
     "ACTIVATIONS",

@@ -23,137 +23,13 @@ from typing import NamedTuple
 
 import torch
 
-aten = torch.ops.aten
+from torchblob.nn._activations import ACTIVATIONS
+from torchblob.nn._targets import Targets
 
 Call = Callable[[], object]
 
 WIDE = 64
 """Units from which a layer of a single network lies row by row in memory."""
-
-
-class Activation(NamedTuple):
-    """An activation and its derivative, written into given tensors.
-
-    Parameters
-    ----------
-    forward : callable (z, out) -> None
-        Writes f(z) to `out`, which may be `z`.
-    backward : callable (delta, saved) -> None
-        Multiplies `delta` by f'(z) in place.
-    saves_input : bool, default=False
-        Whether `saved` is z; else it is f(z), and z is not kept.
-    """
-
-    forward: Callable[[torch.Tensor, torch.Tensor], object]
-    backward: Callable[[torch.Tensor, torch.Tensor], object]
-    saves_input: bool = False
-
-
-# The constants are the defaults of the modules in torch.nn: slope 0.01 of LeakyReLU,
-# alpha 1 of ELU, the exact form of GELU.
-ACTIVATIONS: dict[str, Activation] = {
-    "relu": Activation(
-        lambda z, out: torch.relu_(z),
-        lambda d, h: aten.threshold_backward.grad_input(d, h, 0, grad_input=d),
-    ),
-    "tanh": Activation(
-        lambda z, out: torch.tanh_(z),
-        lambda d, h: aten.tanh_backward.grad_input(d, h, grad_input=d),
-    ),
-    "logistic": Activation(
-        lambda z, out: torch.sigmoid_(z),
-        lambda d, h: aten.sigmoid_backward.grad_input(d, h, grad_input=d),
-    ),
-    "identity": Activation(lambda z, out: None, lambda d, h: None),
-    "leaky_relu": Activation(
-        lambda z, out: aten.leaky_relu_(z, 0.01),
-        lambda d, h: aten.leaky_relu_backward.grad_input(
-            d, h, 0.01, True, grad_input=d
-        ),
-    ),
-    "elu": Activation(
-        lambda z, out: aten.elu_(z),
-        lambda d, h: aten.elu_backward.grad_input(d, 1, 1, 1, True, h, grad_input=d),
-    ),
-    "gelu": Activation(
-        lambda z, out: aten.gelu.out(z, out=out),
-        lambda d, z: aten.gelu_backward.grad_input(d, z, grad_input=d),
-        saves_input=True,
-    ),
-    "silu": Activation(
-        lambda z, out: aten.silu.out(z, out=out),
-        lambda d, z: aten.silu_backward.grad_input(d, z, grad_input=d),
-        saves_input=True,
-    ),
-}
-
-
-class Targets(NamedTuple):
-    """What the rows of a block should be, and how much each counts."""
-
-    y: torch.Tensor
-    """Class indices, (K, n) or (n,) for K = 1, int64."""
-    weight: torch.Tensor
-    """Of each row's loss, (K, 1, n) or (1, n)."""
-    negated: torch.Tensor
-    """Target distribution times minus the weight, (K, n_classes, n) or (n_classes, n).
-
-    Then the loss is its product with the logarithms of the probabilities."""
-
-
-def negated_targets(
-    n_classes: int, label_smoothing: float, like: torch.Tensor
-) -> torch.Tensor:
-    """Return minus each class's target distribution, a column each.
-
-    Parameters
-    ----------
-    n_classes : int
-        Number of classes.
-    label_smoothing : float
-        Share of each target that is spread evenly over all classes.
-    like : torch.Tensor
-        Of whose precision and device the result is.
-
-    Returns
-    -------
-    torch.Tensor of shape (n_classes, n_classes)
-    """
-    table = torch.eye(n_classes, dtype=like.dtype, device=like.device)
-    return table.mul_(label_smoothing - 1).sub_(label_smoothing / n_classes)
-
-
-def make_targets(
-    y: torch.Tensor,
-    weight: torch.Tensor,
-    table: torch.Tensor,
-    out: Targets | None = None,
-) -> Targets:
-    """Return the weighted targets of class indices.
-
-    Parameters
-    ----------
-    y : torch.Tensor of shape (K, n), or (n,) for K = 1, int64
-        Class indices.
-    weight : torch.Tensor of the same shape
-        Weight of each row's loss.
-    table : torch.Tensor of shape (n_classes, n_classes)
-        From :func:`negated_targets`.
-    out : Targets, default=None
-        Targets of as many rows, to be overwritten.
-    """
-    weight = weight.unsqueeze(-2)
-    if out is None:
-        flat = table.index_select(1, y.reshape(-1))
-        # For K > 1, columns of the table lie side by side, network after network.
-        negated = flat if y.ndim == 1 else flat.view(-1, *y.shape).transpose(0, 1)
-        return Targets(y, weight, negated.mul_(weight))
-    flat = out.negated if y.ndim == 1 else out.negated.transpose(0, 1).flatten(1)
-    torch.index_select(table, 1, y.reshape(-1), out=flat)
-    out.negated.mul_(weight)
-    out.y.copy_(y)
-    out.weight.copy_(weight)
-    return out
 
 
 class Step:
