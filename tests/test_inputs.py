@@ -273,12 +273,17 @@ def test_validation_rows_that_all_weigh_nothing_are_refused(small):
 @pytest.mark.parametrize("params", [{}, {"batch_size": 50}, {"dropout": 0.5}])
 def test_a_fit_lets_go_of_the_data_when_it_ends(small, params):
     X, y = small[0].copy(), small[1]
+    make(**params).fit(X, y)  # the first optimizer imports modules, which keep frames
+    gc.collect()
+    X = X.copy()
     reference = weakref.ref(X)
     gc.disable()  # nothing may wait for a collection: data can be large
-    clf = make(**params).fit(X, y)
-    del X
-    assert reference() is None
-    gc.enable()
+    try:
+        clf = make(**params).fit(X, y)
+        del X
+        assert reference() is None
+    finally:
+        gc.enable()
     assert clf.score(*small) > 0.3
 
 

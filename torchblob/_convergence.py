@@ -36,8 +36,10 @@ def constant_loss(samples: Samples, n_classes: int, label_smoothing: float) -> f
     That answer is the mean target, the share of each class, and its loss the entropy
     of that, in nats.
     """
-    counts = torch.bincount(samples.y, weights=samples.weight, minlength=n_classes)
-    shares = counts.double().cpu() / counts.sum().item()
+    counts = torch.bincount(
+        samples.y.cpu(), weights=samples.weight.cpu().double(), minlength=n_classes
+    )
+    shares = counts / counts.sum()
     target = (1 - label_smoothing) * shares + label_smoothing / n_classes
     return float(torch.special.entr(target).sum())
 

@@ -155,7 +155,7 @@ class _Stack:
     def _finish(self, k: int) -> None:
         """Leave a net as it should be between trainings."""
         member = self.members[k]
-        if self.task.lr_schedule is not None:
+        if self.is_of_its_own and self.task.lr_schedule is not None:
             self.rates.reset()
         if not self.is_of_its_own:
             self.weights.save_state(self.optimizer, k, member.net.optimizer_)

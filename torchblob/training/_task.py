@@ -126,7 +126,11 @@ class Member:
                 [net.dtype, net.device, net.optimizer, self.lr, settings],
                 [n_batches, net.batch_size if n_batches > 1 else None],
                 [task.epochs, task.lr_schedule, task.valid is None, self.watched],
-                [isinstance(task.train.X, torch.Tensor)],
+                [
+                    isinstance(rows.X, torch.Tensor)
+                    for rows in (task.train, task.valid)
+                    if rows is not None
+                ],
             ]
         )
 
