@@ -224,10 +224,10 @@ class _Stack:
         net, rows, weights = self.net, self.groups[0].train, self.weights
         weights.take_in()  # callbacks at the end of the last epoch may have put others
         at = rows.batches[batch]
-        # A copy of the labels, whose place the next epoch takes.
-        X, y = rows.features(at), rows.y[at].clone()
-        y_pred = None
+        X = y = y_pred = None
         if net.callbacks_:
+            # A copy of the labels, whose place the next epoch takes.
+            X, y = rows.features(at), rows.y[at].clone()
             self._notify("on_batch_begin", batch=(X, y), training=True)
             y_pred = self.groups[0].lanes[0].logits(rows, batch)
 
@@ -261,7 +261,7 @@ class _Stack:
         weights.take_in()
         if net.callbacks_:
             net.history.record_batch("train_loss", means[0].item())
-            net.history.record_batch("train_batch_size", len(y))
+            net.history.record_batch("train_batch_size", at.stop - at.start)
             self._notify(
                 "on_batch_end",
                 batch=(X, y),
