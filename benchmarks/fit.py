@@ -37,7 +37,7 @@ from timing import (
 
 from torchblob._data import check_table
 from torchblob._problem import make_net, make_task
-from torchblob.training import train
+from torchblob.training import Member, train
 
 TUTORIAL = Work(800, 2, 4, 8, epochs=100)
 WORKS = [
@@ -90,14 +90,15 @@ def train_side_by_side(
     work: Work, n_networks: int, X: np.ndarray, y: np.ndarray, device: torch.device
 ) -> None:
     """Train networks that differ in their seed as one stack, checks and all."""
-    nets, tasks = [], []
+    members = []
     for k in range(n_networks):
         clf = estimator(work, device).set_params(random_state=k)
         table = check_table(clf, X, y, None, reset=True)
         clf.classes_ = np.unique(table.y)
-        nets.append(make_net(clf, table.X, None))
-        tasks.append(make_task(clf, nets[-1], table, (None, None), weighted=False))
-    train(nets, tasks)
+        net = make_net(clf, table.X, None)
+        task = make_task(clf, net, table, (None, None), weighted=False)
+        members.append(Member(net, task))
+    train(members)
 
 
 def stacked(n_networks: int, device: torch.device, repeats: int) -> None:

@@ -22,9 +22,11 @@ from skorch.callbacks import (
     ProgressBar,
     Unfreezer,
 )
+from torch.nn.utils import prune
 from torch.optim.lr_scheduler import StepLR
 
 from torchblob import TorchBlobClassifier
+from torchblob.training._engine import Engine
 
 HOOKS = [
     "on_train_begin",
@@ -399,6 +401,7 @@ def test_training_goes_on_after_layers_were_frozen(small, layer, params):
         clf = make(**params).partial_fit(*small, classes=[0, 1, 2])
         clf.set_params(callbacks=[Freezer(f"linear_layer_stack.{layer}.*")])
         clf.partial_fit(*small).set_params(callbacks=callbacks)
+        clf.module_.requires_grad_(True)
         results.append(weights(clf.partial_fit(*small).partial_fit(*small)))
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-14)
 
@@ -523,6 +526,48 @@ def test_ctrl_c_warns_and_keeps_the_model_as_far_as_it_came(small, n_epochs, cal
     expected = fit(*small, max_epochs=max(n_epochs, 1), lr=0.1 if n_epochs else 1e-300)
     assert torch.equal(weights(clf), weights(expected))
     assert clf.predict_proba(small[0]).shape == (120, 3)
+
+
+def test_ctrl_c_does_not_hide_that_the_training_has_diverged(small, monkeypatch):
+    clf = fit(*small, max_epochs=5)
+    before = clf.predict_proba(small[0])
+    epochs = []
+
+    def begin_epoch(engine, epoch):
+        epochs.append(epoch)
+        if len(epochs) == 5:  # the losses so far have not been read
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "begin_epoch", begin_epoch)
+    with pytest.raises(ValueError, match="training loss became"):
+        clf.set_params(lr=1e200, max_epochs=10).fit(*small)
+    np.testing.assert_array_equal(before, clf.predict_proba(small[0]))
+
+
+def put_another_parameter(layer):
+    layer.weight = torch.nn.Parameter(layer.weight.detach() + 1)
+
+
+def compute_from_another(layer):
+    prune.l1_unstructured(layer, "weight", amount=2)
+
+
+@pytest.mark.parametrize(
+    ("hook", "change", "message"),
+    [
+        ("on_train_begin", compute_from_another, "layer 0 is none: it is computed"),
+        ("on_batch_begin", compute_from_another, "layer 0 is none: it is computed"),
+        ("on_batch_end", put_another_parameter, "must keep its parameters"),
+        ("on_epoch_end", put_another_parameter, "must keep its parameters"),
+    ],
+)
+def test_a_callback_can_not_take_parameters_away(small, hook, change, message):
+    def act(callback, net, **kwargs):
+        change(net.module_.linear_layers[0])
+
+    callback = type("Change", (Callback,), {hook: act})()
+    with pytest.raises(ValueError, match=message):
+        fit(*small, callbacks=[callback], max_epochs=3)
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])

@@ -10,8 +10,9 @@ from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_digits, make_moons
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import log_loss
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from torchblob import BlobModel, TorchBlobClassifier
 from torchblob.training._layout import Shape
@@ -430,6 +431,16 @@ def test_a_loss_that_ends_far_above_that_of_guessing_gives_a_convergence_warning
         fit(*small, lr=1000, activation="tanh")
 
 
+def test_what_is_judged_is_the_epoch_whose_weights_early_stopping_kept(small):
+    steep = LRScheduler(LambdaLR, lr_lambda=lambda epoch: 1 if epoch < 9 else 1e4)
+    params = {"activation": "tanh", "early_stopping": True, "callbacks": [steep]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf = fit(*small, X_val=small[0], y_val=small[1], **params)
+    assert clf.loss_curve_[-1] > 2  # far above that of guessing, 1.1
+    assert clf.score(*small) > 0.9
+
+
 def test_few_epochs_raise_no_doubts(small):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -466,6 +477,18 @@ def test_warm_start_goes_on_from_the_last_weights_and_history(small):
     assert torch.equal(torch.cat([p.flatten() for p in module.parameters()]), before)
     whole = fit(*small, max_epochs=20, tol=1)
     torch.testing.assert_close(weights(clf), weights(whole))
+
+
+@pytest.mark.parametrize("callbacks", [None, [Callback()]])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_layers_that_were_frozen_stay_so(small, method, callbacks):
+    clf = fit(*small, max_epochs=3, warm_start=True, callbacks=callbacks)
+    clf.module_.linear_layers[0].requires_grad_(False)
+    before = [layer.weight.clone() for layer in clf.module_.linear_layers]
+    getattr(clf, method)(*small)
+    after = [layer.weight for layer in clf.module_.linear_layers]
+    same = [torch.equal(*pair) for pair in zip(before, after, strict=True)]
+    assert same == [True, False, False]
 
 
 def test_partial_fit_over_the_whole_data_is_fit(small):

@@ -742,6 +742,18 @@ def test_a_failed_refit_leaves_the_last_model_as_it_was(
     assert_same_fit(clf, untroubled)
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_weights_that_diverge_in_the_last_step_are_an_error_too(small, method):
+    X, y = small
+    clf = TorchBlobClassifier(device="cpu", random_state=0, max_epochs=1).fit(X, y)
+    before = clf.predict_proba(X)
+    clf.set_params(lr=1e308)
+    message = "weights became infinite or NaN in the last step. Lower lr"
+    with pytest.raises(ValueError, match=message):
+        getattr(clf, method)(X * 1e3, y)
+    np.testing.assert_array_equal(before, clf.predict_proba(X))
+
+
 def test_a_loss_that_diverges_is_an_error_that_names_the_rate_and_scaling(small):
     X, y = small
     message = (

@@ -34,8 +34,9 @@ def prepare(X, y, sample_weight=None, X_val=None, y_val=None, **params):
 
 def train_together(fits):
     nets, tasks = zip(*(prepare(*args, **kwargs) for args, kwargs in fits), strict=True)
-    errors = train(nets, tasks)
-    return nets, errors
+    members = list(map(Member, nets, tasks))
+    train(members)
+    return nets, [member.error for member in members]
 
 
 def weights(net):
@@ -246,7 +247,7 @@ def test_one_network_sees_the_memory_of_its_rows_and_does_not_copy_it(data):
             seen.append(batch[0].data_ptr())
 
     net, task = prepare(X, y, callbacks=[Look()], max_epochs=2)
-    train([net], [task])
+    train([Member(net, task)])
     assert seen == [task.train.X.data_ptr()] * 2
 
 

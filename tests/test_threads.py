@@ -191,13 +191,13 @@ def test_callbacks_get_logits_of_as_many_rows_as_a_thread_takes(
 
 @pytest.mark.usefixtures("four_threads")
 def test_torch_gets_its_threads_back_when_the_end_is_interrupted_too(monkeypatch):
-    stop = threads_module._Worker.stop
+    join = threads_module._Worker.join
 
     def interrupted(worker):
-        stop(worker)
+        join(worker)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(threads_module._Worker, "stop", interrupted)
+    monkeypatch.setattr(threads_module._Worker, "join", interrupted)
     with pytest.raises(KeyboardInterrupt), Crew(Threads(2, 1)):
         pass
     assert torch.get_num_threads() == 4

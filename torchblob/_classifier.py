@@ -114,10 +114,13 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Progress is more than this.
     warm_start : bool, default=False
         Whether :meth:`fit` starts from the weights of the last fit. The optimizer
-        starts afresh; the history goes on.
+        starts afresh; the history goes on. Layers that have been frozen, by
+        `module_.linear_layers[0].requires_grad_(False)`, stay so, as they do in
+        :meth:`partial_fit`.
     callbacks : list of skorch.callbacks.Callback, default=None
         Called during training with the skorch net, :attr:`net_`. The batches that they
-        get may be views of the data, and must not be changed.
+        get may be views of the data, and must not be changed; gradients and weights
+        that they keep must be copies, since the next step overwrites them.
     device : str or torch.device, default="auto"
         Where to compute: "cpu", "cuda", "cuda:1", "mps" or a device of torch. "auto"
         is CUDA where there is a GPU, else MPS, else the CPU.
@@ -303,7 +306,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             with epoch_tasks(self, net, X, y, sample_weight) as tasks:
                 self._train(net, replace(task, watcher=tasks))
         losses = self.loss_curve_[epochs_before:]
-        warn_if_unfinished(self, losses, task.train, 2 + FRAMES_OF_WITH_CALLBACKS)
+        warn_if_unfinished(self, losses, task, 2 + FRAMES_OF_WITH_CALLBACKS)
         return self
 
     def partial_fit(
@@ -519,6 +522,6 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     ) -> torch.Tensor:
         """Return what a function of `predictions` makes of the logits of data."""
         check_is_fitted(self)
-        net = self.net_  # another thread may fit anew meanwhile
-        features = to_features(check_features(self, X, reset=False), net.dtype, self)
-        return predictions.predict(net.module_, features, write)
+        features = check_features(self, X, reset=False)
+        features = to_features(features, self.net_.dtype, self)
+        return predictions.predict(self.module_, features, write)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from torchblob.training import Samples
+from torchblob.training import Samples, Task
 
 if TYPE_CHECKING:
     from torchblob._classifier import TorchBlobClassifier
@@ -45,7 +45,7 @@ def constant_loss(samples: Samples, n_classes: int, label_smoothing: float) -> f
 
 
 def warn_if_unfinished(
-    estimator: TorchBlobClassifier, losses: list[float], train: Samples, stacklevel: int
+    estimator: TorchBlobClassifier, losses: list[float], task: Task, stacklevel: int
 ) -> None:
     """Warn of a training that came to nothing or should have gone on.
 
@@ -55,29 +55,38 @@ def warn_if_unfinished(
         What was fitted.
     losses : list of float
         The training loss of each epoch of this fit.
-    train : Samples
-        What it was fitted on.
+    task : Task
+        What it was fitted on, and which epoch's weights it has.
     stacklevel : int
         As of :func:`warnings.warn`, where 1 is the caller.
     """
     name, window = type(estimator).__name__, estimator.n_iter_no_change
     if len(losses) <= window:  # nobody expects much of so few epochs
         return
-    message = ""
-    baseline = constant_loss(train, len(estimator.classes_), estimator.label_smoothing)
+    loss = losses[-1]
+    if task.stopping is not None:
+        # Losses are taken before each step: those around the weights that were kept.
+        best = task.stopping.best_epoch
+        loss = min(losses[best : best + 2])
+    baseline = constant_loss(
+        task.train, len(estimator.classes_), estimator.label_smoothing
+    )
     # To one part in a thousand: a network that is dead comes close to it from above.
-    if losses[-1] > 0.999 * baseline:
-        message = (
-            f"the network has not learned. Its training loss, {losses[-1]:.4g}, is not "
-            f"below {baseline:.4g}, that of answering with the share of each class. "
-        )
-        if losses[-1] > max(2 * baseline, losses[0]):
-            message += f"Lower lr, now {estimator.lr}, or scale the features, "
-            message += "for example by a StandardScaler."
+    if loss > 0.999 * baseline:
+        if loss > max(2 * baseline, losses[0]):
+            advice = (
+                f"Lower lr, now {estimator.lr}, or scale the features, for example by "
+                "a StandardScaler."
+            )
         else:
-            message += "Scale the features, for example by a StandardScaler, change "
-            message += f"lr, now {estimator.lr}, or raise max_epochs, now "
-            message += f"{estimator.max_epochs}."
+            advice = (
+                "Scale the features, for example by a StandardScaler, change lr, now "
+                f"{estimator.lr}, or raise max_epochs, now {estimator.max_epochs}."
+            )
+        message = (
+            f"the network has not learned. Its training loss, {loss:.4g}, is not below "
+            f"{baseline:.4g}, that of answering with the share of each class. {advice}"
+        )
     elif len(losses) == estimator.max_epochs and is_still_falling(
         losses, window, estimator.tol
     ):
@@ -87,5 +96,6 @@ def warn_if_unfinished(
             "Raise max_epochs or lr, or scale the features, for example by a "
             "StandardScaler."
         )
-    if message:
-        warnings.warn(f"{name}: {message}", ConvergenceWarning, stacklevel + 1)
+    else:
+        return
+    warnings.warn(f"{name}: {message}", ConvergenceWarning, stacklevel + 1)

@@ -192,7 +192,8 @@ def to_features(
 
 def _as_tensor(array: np.ndarray) -> torch.Tensor:
     """Return a tensor that shares the array's memory where it can."""
-    if any(stride < 0 for stride in array.strides):  # torch has no such tensors
+    # torch has no such tensors: reversed axes, fields of packed records.
+    if any(stride < 0 or stride % array.itemsize for stride in array.strides):
         array = array.copy()
     if not array.flags.writeable:
         array = np.asarray(_Unlocked(array))

@@ -16,7 +16,8 @@ class Activation(NamedTuple):
     Parameters
     ----------
     forward : callable (z, out) -> None
-        Writes f(z) to `out`, which may be `z`.
+        Writes f(z) to `out`, which is another tensor than `z` if `saves_input`, and
+        `z` itself if not.
     backward : callable (delta, saved) -> None
         Multiplies `delta` by f'(z) in place.
     saves_input : bool, default=False

@@ -6,7 +6,7 @@ from torchblob.training._net import BlobNet
 from torchblob.training._rates import SCHEDULES
 from torchblob.training._samples import Samples
 from torchblob.training._stack import train
-from torchblob.training._task import DivergedError, Task
+from torchblob.training._task import DivergedError, Member, Task
 from torchblob.training._threads import Crew, Threads
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Crew",
     "DivergedError",
     "EarlyStopping",
+    "Member",
     "Samples",
     "Task",
     "Threads",

@@ -20,6 +20,11 @@ class EarlyStopping:
         `tol`. The best weights are those of the best value, progress or not.
     greater_is_better : bool
         True for a score, False for a loss.
+
+    Attributes
+    ----------
+    best_epoch : int
+        Index of the epoch of the best weights, from 0, in this training.
     """
 
     def __init__(self, patience: int, tol: float, *, greater_is_better: bool) -> None:
@@ -27,6 +32,8 @@ class EarlyStopping:
         self.tol = tol
         self.sign = 1.0 if greater_is_better else -1.0
         self.best = -math.inf
+        self.best_epoch = 0
+        self.n_epochs = 0
         self.epochs_without_progress = 0
         self.best_weights: dict[str, torch.Tensor] | None = None
 
@@ -38,9 +45,11 @@ class EarlyStopping:
         )
         if gain > 0:
             self.best = self.sign * value
+            self.best_epoch = self.n_epochs
             self.best_weights = {
                 name: weight.clone() for name, weight in module.state_dict().items()
             }
+        self.n_epochs += 1
 
     @property
     def exhausted(self) -> bool:

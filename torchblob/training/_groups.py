@@ -28,6 +28,8 @@ class Group:
         Into how many the rows of each batch are cut, each with a lane of its own.
     with_hits : bool
         Whether training counts what is classified right.
+    kept_floats : int
+        What its lanes may copy of the rows to keep it from epoch to epoch.
 
     Attributes
     ----------
@@ -47,6 +49,7 @@ class Group:
         parts: int,
         *,
         with_hits: bool,
+        kept_floats: int,
     ) -> None:
         self.members = members[networks]
         net = self.members[0].net
@@ -57,8 +60,9 @@ class Group:
                 part,
                 parts,
                 Shape.of(net.module_).block_rows(device),
-                dropout=Dropout(rate, device) if rate > 0 else None,
+                dropout=Dropout(rate, weights.flat) if rate > 0 else None,
                 with_hits=with_hits,
+                kept_floats=kept_floats,
             )
             for part in range(parts)
         ]

@@ -11,7 +11,8 @@ from torchblob.nn import Kernel, Step, Targets
 from torchblob.training._samples import Block, Pass, pieces
 
 KEPT_FLOATS = 2**24
-"""What steps that are kept from epoch to epoch may copy of the rows: 64 MB."""
+"""What the steps of a stack that are kept from epoch to epoch may copy of the rows, of
+its training and of its validation: 64 MB each in float32."""
 
 DROPOUT_ROWS = 1024
 """Rows of a block at most with dropout, where parts of a batch are whole blocks."""
@@ -32,6 +33,8 @@ class Lane:
         Draws masks for the networks.
     with_hits : bool, default=False
         Whether training counts what is classified right.
+    kept_floats : int, default=KEPT_FLOATS
+        What steps that are kept may copy of all rows of a pass.
     """
 
     def __init__(
@@ -43,14 +46,16 @@ class Lane:
         *,
         dropout: Dropout | None = None,
         with_hits: bool = False,
+        kept_floats: int = KEPT_FLOATS,
     ) -> None:
         self.kernel, self.dropout = kernel, dropout
-        self._part, self._parts, self._with_hits = part, parts, with_hits
+        self._part, self._parts = part, parts
+        self._with_hits, self._kept_floats = with_hits, kept_floats
         self._block_rows = block_rows
         if dropout is not None:
             self._block_rows = min(block_rows, DROPOUT_ROWS)
         self._kept: dict[Pass, list[Step]] = {}
-        self._slots: dict[tuple[int, bool], tuple[Block, Step]] = {}
+        self._refillable: dict[tuple[int, bool], tuple[Block, Step]] = {}
 
     def gradient(self, rows: Pass, batch: int) -> list[torch.Tensor]:
         """Compute the gradient of the lane's part of the batch of that number.
@@ -63,12 +68,12 @@ class Lane:
             without rows.
         """
         if len(rows.batches) == 1 and self.dropout is None:
-            return self._repeat(rows, self._descent)
-        return self._once(rows, batch)
+            return self._sums_of_the_same(rows, self._descent)
+        return self._sums_of_others(rows, batch)
 
-    def evaluate(self, rows: Pass) -> list[torch.Tensor]:
+    def evaluate(self, rows: Pass | None) -> list[torch.Tensor]:
         """Return the sums of losses and hits over the lane's part of all rows."""
-        return self._repeat(rows, self._evaluation)
+        return [] if rows is None else self._sums_of_the_same(rows, self._evaluation)
 
     def logits(self, rows: Pass, batch: int) -> torch.Tensor:
         """Return the logits of a whole batch, (n_samples, n_classes), for K = 1."""
@@ -81,7 +86,7 @@ class Lane:
         # Callbacks get tensors of the ordinary kind.
         return torch.cat([of_block(at).clone() for at in blocks])
 
-    def _repeat(
+    def _sums_of_the_same(
         self, rows: Pass, make: Callable[[Pass, slice, bool], Step]
     ) -> list[torch.Tensor]:
         """Return the sums over a batch that is the same in each epoch."""
@@ -91,19 +96,19 @@ class Lane:
                 return _run(self._kept[rows])
             blocks = self._blocks(rows.batches[0])
             steps = (make(rows, at, i == 0) for i, at in enumerate(blocks))
-            if rows.n_floats > KEPT_FLOATS:
+            if rows.n_floats > self._kept_floats:
                 return _run(steps)
             # Made one by one between their runs, while other lanes compute.
             kept: list[Step] = []
-            sums = _run(_noted(steps, kept))
+            sums = _run(_appended(steps, kept))
             self._kept[rows] = kept
             return sums
 
-    def _once(self, rows: Pass, batch: int) -> list[torch.Tensor]:
-        """Return the sums over a batch of which an epoch has many."""
+    def _sums_of_others(self, rows: Pass, batch: int) -> list[torch.Tensor]:
+        """Return the sums over a batch that differs from epoch to epoch."""
         with torch.inference_mode():
             blocks = self._blocks(rows.batches[batch])
-            make = self._loaded if self.dropout is None else self._descent
+            make = self._refilled if self.dropout is None else self._descent
             return _run(make(rows, at, i == 0) for i, at in enumerate(blocks))
 
     def _blocks(self, batch: slice) -> list[slice]:
@@ -125,22 +130,23 @@ class Lane:
     def _descent(self, rows: Pass, at: slice, first: bool) -> Step:
         masks = None
         if self.dropout is not None:
-            masks = self.dropout.masks(self.kernel, at, rows.counts(at))
+            hidden = [bias.shape[:-1] for bias in self.kernel.biases[:-1]]
+            masks = self.dropout.masks(hidden, at, rows.counts(at))
         return self.kernel.descent(
             *rows.block(at), first=first, masks=masks, with_hits=self._with_hits
         )
 
-    def _loaded(self, rows: Pass, at: slice, first: bool) -> Step:
+    def _refilled(self, rows: Pass, at: slice, first: bool) -> Step:
         """Return a step whose tensors have been overwritten with other rows."""
         key = at.stop - at.start, first
-        if key in self._slots:
-            block, step = self._slots[key]
+        if key in self._refillable:
+            block, step = self._refillable[key]
             rows.load(at, block)
             return step
         x, targets = rows.block(at)
         block = Block(x, Targets(*(tensor.clone() for tensor in targets)))
         step = self.kernel.descent(*block, first=first, with_hits=self._with_hits)
-        self._slots[key] = block, step
+        self._refillable[key] = block, step
         return step
 
 
@@ -155,8 +161,8 @@ class Dropout:
     ----------
     probability : float
         Of a unit to be dropped.
-    device : torch.device
-        Where masks are needed.
+    like : torch.Tensor
+        Of whose precision and device the masks are.
 
     Attributes
     ----------
@@ -164,28 +170,27 @@ class Dropout:
         Of each network in this epoch.
     """
 
-    def __init__(self, probability: float, device: torch.device) -> None:
-        self.keep = 1 - probability
-        self.generator = torch.Generator(device)
+    def __init__(self, probability: float, like: torch.Tensor) -> None:
+        self.keep, self._like = 1 - probability, like
+        self.generator = torch.Generator(like.device)
         self.seeds: list[int] = []
 
     def masks(
-        self, kernel: Kernel, at: slice, counts: Sequence[int]
+        self, hidden: Sequence[torch.Size], at: slice, counts: Sequence[int]
     ) -> list[torch.Tensor]:
         """Return the masks of each hidden layer, (K, units, n), or (units, n).
 
         Parameters
         ----------
-        kernel : Kernel
-            Whose layers they are for.
+        hidden : sequence of torch.Size
+            The size of each hidden layer, (K, units), or (units,) for K = 1.
         at : slice
             The rows of the block in their epoch.
         counts : sequence of int
             How many of them each network has: it draws for these only, as if alone.
         """
-        layers = kernel.biases[:-1]
         n = at.stop - at.start
-        masks = [bias.new_zeros((*bias.shape[:-1], n)) for bias in layers]
+        masks = [self._like.new_zeros((*size, n)) for size in hidden]
         for k, (seed, count) in enumerate(zip(self.seeds, counts, strict=True)):
             self.generator.manual_seed((seed + at.start) % 2**63)
             for mask in masks:
@@ -196,10 +201,10 @@ class Dropout:
         return [mask.div_(self.keep) for mask in masks]
 
 
-def _noted(steps: Iterable[Step], kept: list[Step]) -> Iterator[Step]:
-    """Yield steps, and keep them."""
+def _appended(steps: Iterable[Step], to: list[Step]) -> Iterator[Step]:
+    """Yield steps, each after it has been appended to a list."""
     for step in steps:
-        kept.append(step)
+        to.append(step)
         yield step
 
 

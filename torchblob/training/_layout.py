@@ -98,7 +98,7 @@ class Layout(NamedTuple):
         batch_size = min(net.batch_size, most_rows)
         rows = min(batch_size, shape.block_rows(device))
         features = members[0].task.train.X.shape[1]
-        size = min(
+        most_networks = min(
             _limit(BLOCK_FLOATS, device) // (shape.floats * rows),
             _limit(DATA_FLOATS, device) // (features * most_rows),
         )
@@ -106,7 +106,7 @@ class Layout(NamedTuple):
         threads = Threads.of(
             3 * n_networks * batch_size * shape.work, device, splits=shape.splits
         )
-        n_groups = math.ceil(n_networks / max(1, size))
+        n_groups = math.ceil(n_networks / max(1, most_networks))
         # As many for each thread.
         n_groups = math.ceil(n_groups / threads.crew) * threads.crew
         size = math.ceil(n_networks / min(n_groups, n_networks))

@@ -19,7 +19,8 @@ from torchblob.nn import BlobModel
 from torchblob.training._predictions import walk
 from torchblob.training._samples import Samples
 from torchblob.training._stack import train
-from torchblob.training._task import Task
+from torchblob.training._task import Member, Task
+from torchblob.training._weights import set_state
 
 
 class StopTraining(KeyboardInterrupt):
@@ -111,15 +112,16 @@ class BlobNet(NeuralNetClassifier):
             If the shapes of the layers or the optimizers differ.
         """
         layers, others = self.module_.linear_layers, other.module_.linear_layers
-        shapes, of_other = ([la.weight.shape for la in ls] for ls in (layers, others))
-        if shapes != of_other:
+        now, before = ([tuple(la.weight.shape) for la in of] for of in (layers, others))
+        if now != before:
             raise ValueError(
-                "it had layers of the shapes "
-                f"{[tuple(shape) for shape in of_other]}, and now they are "
-                f"{[tuple(shape) for shape in shapes]}"
+                f"it had layers of the shapes {before}, and now they are {now}"
             )
         for layer, its in zip(layers, others, strict=True):
-            layer.load_state_dict(its.state_dict())
+            for mine, of_other in ((layer.weight, its.weight), (layer.bias, its.bias)):
+                with torch.no_grad():
+                    mine.copy_(of_other)
+                mine.requires_grad_(of_other.requires_grad)
         if keep_optimizer:
             self._take_optimizer_state(other)
         for group in self.optimizer_.param_groups:
@@ -136,13 +138,8 @@ class BlobNet(NeuralNetClassifier):
                 f"it had the optimizer {type(its).__name__}, and now it is "
                 f"{type(mine).__name__}"
             )
-        parameters = zip(
-            self.module_.parameters(), other.module_.parameters(), strict=True
-        )
-        for parameter, of_other in parameters:
-            if of_other in its.state:
-                # A copy: steps change it in place.
-                mine.state[parameter] = deepcopy(its.state[of_other])
+        # A copy: steps change it in place.
+        set_state(mine, deepcopy(its.state_dict()["state"]))
         if self.lr == other.lr:  # a scheduler may have got it somewhere else by now
             for group, of_other in zip(
                 mine.param_groups, its.param_groups, strict=True
@@ -159,8 +156,6 @@ class BlobNet(NeuralNetClassifier):
 
     def callback_datasets(self, task: Task) -> dict[str, Dataset | None]:
         """Return the data in the form that skorch's callbacks take at each epoch."""
-        if not self.callbacks_:
-            return {"dataset_train": None, "dataset_valid": None}
         valid = task.valid
         return {
             "dataset_train": Dataset(task.train.X, task.train.y),
@@ -176,24 +171,30 @@ class BlobNet(NeuralNetClassifier):
         task: Task | None = None,
         **fit_params: Any,
     ) -> BlobNet:
-        """Train on `task`, or on `X` and the class indices `y` with weights of one."""
+        """Train on `task`, or on `X` and the class indices `y` with weights of one.
+
+        Raises
+        ------
+        DivergedError
+            If the loss or weights are infinite or NaN, however the training ended.
+        """
         if task is None:
             X = torch.as_tensor(X, dtype=self.dtype, device=self.device)
             y = torch.as_tensor(y, dtype=torch.int64, device=self.device)
             samples = Samples(X, y, X.new_ones(len(y)))
             task = Task(samples, self.max_epochs if epochs is None else epochs)
+        member, interrupted = Member(self, task), False
         try:
-            (error,) = train([self], [task])
-        except StopTraining:
-            pass
-        except KeyboardInterrupt:
+            train([member])
+        except KeyboardInterrupt as stop:
+            interrupted = not isinstance(stop, StopTraining)
+        if member.error is not None:
+            raise member.error
+        if interrupted:
             warnings.warn(
                 "Training was interrupted; the model is fitted as far as it came.",
                 stacklevel=2,
             )
-        else:
-            if error is not None:
-                raise error
         if self.history and "train_loss" not in self.history[-1]:
             self.history.pop()  # an epoch that was not finished
         return self

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import torch
 
+from torchblob.training._samples import upload
+
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
     "linear": lambda progress: 1 - progress,
@@ -25,45 +27,70 @@ class Rates:
     ----------
     optimizer : torch.optim.Optimizer
         Whose rates, of all its groups, are set.
+    schedule : str
+        A key of `SCHEDULES`.
+    epochs : int
+        Of the training.
     n_batches : int
         Steps of an epoch.
-    on_device : bool
-        Whether the rates are tensors on the device, which a captured step reads there.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, n_batches: int, *, on_device: bool
+        self,
+        optimizer: torch.optim.Optimizer,
+        schedule: str,
+        epochs: int,
+        n_batches: int,
     ) -> None:
         self._groups = optimizer.param_groups
         self._base = [group["lr"] for group in self._groups]
-        self._n_batches = n_batches
-        self._factors: list[float] | torch.Tensor = [1.0] * n_batches
-        if on_device:
-            like = self._groups[0]["params"][0].detach()
-            self._factors = like.new_ones(n_batches)
-            for group, rate in zip(self._groups, self._base, strict=True):
-                group["lr"] = like.new_tensor(rate)
+        self._schedule, self._epochs, self._n_batches = schedule, epochs, n_batches
+        self._factors: list[float] = []
 
-    def anneal(self, schedule: str, epoch: int, epochs: int) -> None:
+    def begin_epoch(self, epoch: int) -> None:
         """Compute the rates of an epoch's steps."""
-        factors = [
-            SCHEDULES[schedule]((epoch + batch / self._n_batches) / epochs)
+        factor = SCHEDULES[self._schedule]
+        self._factors = [
+            factor((epoch + batch / self._n_batches) / self._epochs)
             for batch in range(self._n_batches)
         ]
-        if isinstance(self._factors, torch.Tensor):
-            self._factors.copy_(torch.tensor(factors, dtype=self._factors.dtype))
-        else:
-            self._factors = factors
 
     def set(self, batch: int) -> None:
         """Set the rates to those of a step."""
         for group, rate in zip(self._groups, self._base, strict=True):
-            if isinstance(self._factors, torch.Tensor):
-                torch.mul(self._factors[batch], rate, out=group["lr"])
-            else:
-                group["lr"] = rate * self._factors[batch]
+            group["lr"] = rate * self._factors[batch]
 
     def reset(self) -> None:
         """Set the rates to what they were before."""
         for group, rate in zip(self._groups, self._base, strict=True):
             group["lr"] = rate
+
+
+class DeviceRates(Rates):
+    """Rates that are tensors on the device, where a captured step reads them."""
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        schedule: str,
+        epochs: int,
+        n_batches: int,
+    ) -> None:
+        super().__init__(optimizer, schedule, epochs, n_batches)
+        like = self._groups[0]["params"][0].detach()
+        self._on_device = like.new_ones(n_batches)
+        # A graph writes to them, even if somebody takes them out of the optimizer.
+        self._rates = [like.new_tensor(rate) for rate in self._base]
+        for group, rate in zip(self._groups, self._rates, strict=True):
+            group["lr"] = rate
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Compute the rates of an epoch's steps, and send them to the device."""
+        super().begin_epoch(epoch)
+        factors = torch.tensor(self._factors, dtype=self._on_device.dtype, device="cpu")
+        self._on_device.copy_(upload(factors, self._on_device.device))
+
+    def set(self, batch: int) -> None:
+        """Set the rates to those of a step."""
+        for on_device, rate in zip(self._rates, self._base, strict=True):
+            torch.mul(self._on_device[batch], rate, out=on_device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,10 @@ import torch
 
 WARM_UP = 2
 """Calls before the capture, in which optimizers and libraries make what they keep."""
+
+
+_CAPTURING = threading.Lock()
+"""torch allows one capture at a time in a process."""
 
 
 class CudaGraph:
@@ -34,9 +39,18 @@ class CudaGraph:
         self._device = device
         self._graph = torch.cuda.CUDAGraph()
         with (
+            _CAPTURING,
             torch.cuda.device(device),
-            # What other threads do meanwhile is their affair.
-            torch.cuda.graph(self._graph, capture_error_mode="thread_local"),
+            # Where a capture fails, torch leaves its stream the current one; this
+            # context makes that of before current again.
+            torch.cuda.stream(torch.cuda.current_stream(device)),
+            torch.cuda.graph(
+                self._graph,
+                # The default is one stream for all devices.
+                stream=torch.cuda.Stream(device),  # type: ignore[no-untyped-call]
+                # What other threads do meanwhile is their affair.
+                capture_error_mode="thread_local",
+            ),
         ):
             self._result = function()
 

@@ -66,6 +66,13 @@ def _to_dense(X: Any) -> torch.Tensor:
     return torch.from_numpy(X.toarray())
 
 
+def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor of the host's on a device, if possible without waiting for it."""
+    if device.type == "cuda":  # which reads pinned memory while the host goes on
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def pieces(rows: slice, size: int) -> list[slice]:
     """Cut a range of rows into pieces of `size`, of which the last may be smaller."""
     return [
@@ -130,14 +137,14 @@ class Rows:
         The last row, which weighs nothing, pads.
         """
         if len(orders) == 1:
-            return orders[0].to(self.device)
+            return upload(orders[0], self.device)
         shape = (len(self.counts), max(self.counts))
         index = torch.full(shape, len(self.y) - 1, device="cpu")
         start = 0
         for k, order in enumerate(orders):
             torch.add(order, start, out=index[k, : len(order)])
             start += len(order)
-        return index.to(self.device)
+        return upload(index, self.device)
 
 
 def _concatenate(Xs: Sequence[Any]) -> Any:

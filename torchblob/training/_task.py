@@ -38,7 +38,7 @@ BEST = (
 
 
 class DivergedError(Exception):
-    """A training loss turned infinite or NaN."""
+    """A training loss or weights turned infinite or NaN."""
 
 
 class EpochWatcher(Protocol):
@@ -97,7 +97,7 @@ class Member:
     done : bool
         Whether the last epoch that is recorded was the last of all.
     error : DivergedError or None
-        Why, if the loss turned infinite or NaN.
+        Why, if the loss or weights turned infinite or NaN.
     """
 
     def __init__(self, net: BlobNet, task: Task) -> None:
@@ -147,11 +147,15 @@ class Member:
         """Return whether one optimizer can do for this network and others.
 
         One that a callback or a callable of the user's may depend on stays as it is,
-        and so does one whose parameters have made different numbers of steps.
+        and so does one whose parameters differ: some are frozen, or have made fewer
+        steps.
         """
         net = self.net
-        is_known = any(net.optimizer is known for known in ELEMENTWISE)
-        return is_known and not net.callbacks_ and is_uniform(net.optimizer_)
+        return (
+            any(net.optimizer is known for known in ELEMENTWISE)
+            and not net.callbacks_
+            and is_uniform(net.optimizer_)
+        )
 
     def seed(self, stream: int, epoch: int) -> int:
         """Return a use's seed in an epoch, a function of the net's seed and both."""
@@ -179,9 +183,7 @@ class Member:
         for values in epochs:
             self.epoch += 1
             if not math.isfinite(values[0]):
-                self.error = DivergedError(
-                    f"the training loss became {values[0]} in epoch {self.epoch}"
-                )
+                self.fail(f"the training loss became {values[0]} in epoch {self.epoch}")
                 self.done = True
                 return
             row = dict(zip(names, values, strict=True))
@@ -190,6 +192,11 @@ class Member:
             else:
                 self._append(row)
         self.done |= self.epoch == self.task.epochs
+
+    def fail(self, what: str) -> None:
+        """Note an error, if it is the first."""
+        if self.error is None:
+            self.error = DivergedError(what)
 
     def _record_watched(self, row: dict[str, Any]) -> None:
         net, task = self.net, self.task

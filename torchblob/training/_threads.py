@@ -82,6 +82,7 @@ class Crew:
         try:
             for _ in range(self.threads.crew - 1):
                 self._workers.append(_Worker())
+                self._workers[-1].start()
         except BaseException:
             self._end()
             raise
@@ -99,7 +100,9 @@ class Crew:
         """Send the workers home; give torch its threads back, whatever happens."""
         try:
             for worker in self._workers:
-                worker.stop()
+                worker.dismiss()
+            for worker in self._workers:
+                worker.join()
         finally:
             if self._before > self.threads.inner:
                 torch.set_num_threads(self._before)
@@ -131,6 +134,8 @@ class _Worker:
         self._tasks: SimpleQueue = SimpleQueue()
         self._outcomes: SimpleQueue = SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def begin(self, task: Callable[[], object]) -> None:
@@ -140,10 +145,14 @@ class _Worker:
         """Wait for the task to end; return its result and its error."""
         return self._outcomes.get()
 
-    def stop(self) -> None:
-        """End when the task at hand is done, and wait for that."""
+    def dismiss(self) -> None:
+        """Let the thread end when the task at hand is done."""
         self._tasks.put(None)
-        self._thread.join()
+
+    def join(self) -> None:
+        """Wait for the thread, if it has started, to end."""
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:

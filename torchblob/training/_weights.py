@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -19,13 +20,18 @@ class StackedWeights:
     kernel, and all together are one parameter for the optimizer, for which that is
     several times faster than many small ones.
 
-    While they are stacked, the parameters and gradients of the modules are views of
-    the stack: what happens to one happens to the other.
+    In its context, the parameters and gradients of the modules are views of the stack:
+    what happens to one happens to the other.
 
     Parameters
     ----------
     modules : sequence of BlobModel
         Networks of one shape, precision and device.
+
+    Raises
+    ------
+    ValueError
+        If a weight of a layer is not a parameter, but computed from others.
 
     Attributes
     ----------
@@ -36,18 +42,27 @@ class StackedWeights:
     """
 
     def __init__(self, modules: Sequence[BlobModel]) -> None:
-        self._parameters = [list(module.parameters()) for module in modules]
+        self._modules = modules
+        self._parameters = [_parameters(module) for module in modules]
         by_layer = [p for of in zip(*self._parameters, strict=True) for p in of]
         self.flat = nn.Parameter(torch.cat([p.detach().flatten() for p in by_layer]))
         self.flat.grad = torch.zeros_like(self.flat)
         self.values_and_gradients = (self.flat.detach(), self.flat.grad)
         self._values, self._gradients = map(self._layers, self.values_and_gradients)
-        self._activation, self._dropout = modules[0].activation, modules[0].dropout
+        self._stacked: set[int] = set()
+
+    def __enter__(self) -> StackedWeights:
         for k, parameters in enumerate(self._parameters):
+            self._stacked.add(k)
             values = self._of(k, self._values)
             for parameter, value in zip(parameters, values, strict=True):
                 parameter.data = value
         self.show_gradients()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for k in list(self._stacked):
+            self.give_back(k)
 
     def kernel(self, networks: slice, *, extra: bool) -> Kernel:
         """Return a kernel of some networks, which works on the stack itself.
@@ -66,12 +81,13 @@ class StackedWeights:
             values, gradients = ([la[at] for la in of] for of in (values, gradients))
         if extra:
             gradients = [torch.empty_like(gradient) for gradient in gradients]
+        module = self._modules[0]
         return Kernel(
             values[::2],
             values[1::2],
-            self._activation,
+            module.activation,
             gradients=gradients,
-            dropout=self._dropout > 0,
+            dropout=module.dropout > 0,
         )
 
     def show_gradients(self) -> None:
@@ -85,10 +101,21 @@ class StackedWeights:
         """Bring tensors that somebody has put in the place of the views into the stack.
 
         That is what `parameter.data = tensor` does, in an optimizer or a callback.
+
+        Raises
+        ------
+        ValueError
+            If a layer has got another parameter, which no optimizer would train.
         """
         for k, parameters in enumerate(self._parameters):
-            values = self._of(k, self._values)
-            for parameter, value in zip(parameters, values, strict=True):
+            values, now = self._of(k, self._values), _parameters(self._modules[k])
+            for parameter, value, of_now in zip(parameters, values, now, strict=True):
+                if parameter is not of_now:
+                    raise ValueError(
+                        "during training a layer must keep its parameters, which the "
+                        "optimizer knows. A callback put another parameter in the "
+                        "place of one; write into it instead: parameter.copy_(values)"
+                    )
                 if parameter.data_ptr() != value.data_ptr():
                     value.copy_(parameter.data)
                     parameter.data = value
@@ -104,11 +131,19 @@ class StackedWeights:
             if parameter.requires_grad
         )
 
+    def are_finite(self) -> list[bool]:
+        """Return for each network whether all of its parameters are finite."""
+        n_networks = len(self._parameters)
+        by_layer = [la.view(n_networks, -1).isfinite().all(1) for la in self._values]
+        finite: list[bool] = torch.stack(by_layer).all(0).tolist()
+        return finite
+
     def give_back(self, k: int) -> None:
         """Give the `k`-th network parameters of its own, as they are now.
 
         A view would keep, and pickle, the whole stack.
         """
+        self._stacked.discard(k)
         for parameter in self._parameters[k]:
             parameter.data, parameter.grad = parameter.data.clone(), None
 
@@ -126,12 +161,14 @@ class StackedWeights:
             for parameters in zip(*self._parameters, strict=True)
             for own, parameter in zip(optimizers, parameters, strict=True)
         ]
-        for name, value in states[0].items():
-            if _is_per_weight(value):
-                value = torch.cat([state[name].flatten() for state in states])
-            elif isinstance(value, torch.Tensor):
-                value = value.to(self.flat.device)
-            optimizer.state[self.flat][name] = value
+        if states[0]:
+            of_all = {
+                name: torch.cat([state[name].flatten() for state in states])
+                if _is_per_weight(value)
+                else deepcopy(value)
+                for name, value in states[0].items()
+            }
+            set_state(optimizer, {0: of_all})
 
     def save_state(
         self,
@@ -141,13 +178,14 @@ class StackedWeights:
     ) -> None:
         """Give the `k`-th network's own optimizer its part of the state."""
         for name, value in optimizer.state[self.flat].items():
-            parts = [value] * len(self._parameters[k])
             if _is_per_weight(value):
                 parts = self._of(k, self._layers(value))
+            else:
+                if isinstance(value, torch.Tensor):
+                    value = value.cpu()  # counted there, where no graph is captured
+                parts = [value] * len(self._parameters[k])
             for parameter, part in zip(self._parameters[k], parts, strict=True):
-                own.state[parameter][name] = (
-                    part.clone() if isinstance(part, torch.Tensor) else part
-                )
+                own.state[parameter][name] = deepcopy(part)
 
     def _layers(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """Return each layer's views, (K, ...), or (...) for K = 1, in their order."""
@@ -165,21 +203,53 @@ class StackedWeights:
         return layers if len(self._parameters) == 1 else [layer[k] for layer in layers]
 
 
+def _parameters(module: BlobModel) -> list[nn.Parameter]:
+    """Return the weight and the bias of each layer."""
+    parameters = []
+    for number, layer in enumerate(module.linear_layers):
+        for parameter in (layer.weight, layer.bias):
+            if not isinstance(parameter, nn.Parameter):
+                raise ValueError(
+                    "torchblob trains parameters, and the weight or bias of layer "
+                    f"{number} is none: it is computed from others, as after "
+                    "torch.nn.utils.prune or torch.nn.utils.parametrize. Make it a "
+                    "parameter again, for example by prune.remove, or train the "
+                    "module with a loop of your own."
+                )
+            parameters.append(parameter)
+    return parameters
+
+
+def set_state(
+    optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]
+) -> None:
+    """Set what an optimizer remembers of each parameter, but not its settings.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Which brings tensors to the devices of its parameters, and owns them then.
+    state : dict of int to dict
+        As in :meth:`torch.optim.Optimizer.state_dict`.
+    """
+    settings = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": settings})
+
+
 def _is_per_weight(value: Any) -> bool:
     """Return whether an entry of an optimizer's state is one number a weight."""
     return isinstance(value, torch.Tensor) and value.ndim > 0
 
 
 def is_uniform(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether all parameters have made the same number of steps.
+    """Return whether one state can do for all parameters.
 
-    They have not if some were frozen for a while; then one state can't do for all.
+    It can't if some are frozen, or were for a while and have made fewer steps.
     """
-    states = [
-        optimizer.state.get(parameter, {})
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    ]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if not all(parameter.requires_grad for parameter in parameters):
+        return False
+    states = [optimizer.state.get(parameter, {}) for parameter in parameters]
     counters = [
         {
             name: None if _is_per_weight(value) else float(value or 0)
