@@ -263,6 +263,14 @@ def test_arrays_may_run_backwards_even_along_an_axis_of_one(small):
     np.testing.assert_allclose(clf.predict_proba(X[::-1][:1]), expected[-1:])
 
 
+def test_features_may_be_a_field_of_packed_records(small):
+    X, y = small
+    records = np.empty(120, dtype=[("flag", "i1"), ("X", "f8", 4)])
+    records["X"] = X
+    assert records["X"].strides[0] == 33
+    assert_same_fit(make().fit(records["X"], y), make().fit(X, y))
+
+
 def test_validation_rows_that_all_weigh_nothing_are_refused(small):
     X, y = small
     clf = make(class_weight={0: 0.0, 1: 1.0, 2: 1.0})

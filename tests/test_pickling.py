@@ -114,6 +114,18 @@ def test_a_classifier_on_cuda_comes_back_to_it(small):
     np.testing.assert_array_equal(same.predict_proba(X), clf.predict_proba(X))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("params", [{"momentum": 0.9}, {"optimizer": "adam"}])
+@pytest.mark.parametrize("way", [("cpu", "cuda"), ("cuda", "cpu")])
+def test_training_goes_on_on_another_device(small, params, way):
+    X, y = small
+    clf = fit(X, y, device=way[0], dtype="float32", **params)
+    expected = COPIES["pickle"](clf).partial_fit(X, y)
+    clf.set_params(device=way[1]).partial_fit(X, y)
+    assert clf.device_.type == way[1]
+    torch.testing.assert_close(weights(clf).cpu(), weights(expected).cpu())
+
+
 def test_the_size_of_a_pickle_does_not_depend_on_the_number_of_rows(small):
     X, y = small
     few, many = fit(X, y), fit(np.tile(X, (50, 1)), np.tile(y, 50))

@@ -5,13 +5,31 @@ import pytest
 import torch
 from scipy import sparse
 from skorch.callbacks import Callback
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from torchblob import TorchBlobClassifier
-from torchblob.training import _replay
+from torchblob._data import check_table
+from torchblob._problem import make_net, make_task
+from torchblob.training import Member, _replay, train
 from torchblob.training._layout import Shape
 
 WAITS_FOR_THE_DEVICE = {"_local_scalar_dense", "nonzero", "item", "masked_select"}
+
+
+class Borrowed:
+    """A tensor that an operation takes from outside, without keeping its memory."""
+
+    def __init__(self, tensor):
+        self.storage = StorageWeakRef(tensor.untyped_storage())
+        self.dtype = tensor.dtype
+        self.place = tensor.storage_offset(), tensor.size(), tensor.stride()
+
+    def get(self):
+        storage = torch.UntypedStorage._new_with_weak_ptr(self.storage.cdata)
+        assert storage is not None, "a graph uses memory that is free by now"
+        return torch.empty(0, dtype=self.dtype).set_(storage, *self.place)
 
 
 class Recorder(TorchDispatchMode):
@@ -19,7 +37,7 @@ class Recorder(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.calls, self.before = [], {}
+        self.calls, self.before, self.own = [], {}, {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -33,9 +51,25 @@ class Recorder(TorchDispatchMode):
             for tensor in value if isinstance(value, (list, tuple)) else [value]:
                 self.before.setdefault(id(tensor), (tensor, tensor.clone()))
         result = func(*args, **kwargs)
-        is_view = any(a.alias_info is not None for a in func._schema.arguments)
-        self.calls.append((func, args, kwargs, None if is_view else result))
+        if not written and self.is_view(result, args):
+            return result  # where it is used, it is noted as what it shows
+        borrowed = tree_map_only(torch.Tensor, self.borrow, (args, kwargs))
+        if not written:
+            self.own[result.untyped_storage()._cdata] = result
+        self.calls.append((func, *borrowed, None if written else result))
         return result
+
+    @staticmethod
+    def is_view(result, args):
+        """Return whether no memory was allocated; reshape, for one, can be either."""
+        first = tree_leaves(result)[0].untyped_storage()
+        tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+        return any(first._cdata == t.untyped_storage()._cdata for t in tensors)
+
+    def borrow(self, tensor):
+        """Keep a tensor only if it was made here: the memory of a graph is its own."""
+        own = tensor.untyped_storage()._cdata in self.own
+        return tensor if own else Borrowed(tensor)
 
 
 class RecordedGraph:
@@ -60,6 +94,7 @@ class RecordedGraph:
     @torch.inference_mode()
     def replay(self):
         for func, args, kwargs, result in self.calls:
+            args, kwargs = tree_map_only(Borrowed, Borrowed.get, (args, kwargs))
             again = func(*args, **kwargs)
             if isinstance(result, torch.Tensor):
                 result.copy_(again)
@@ -72,6 +107,17 @@ def graphs(monkeypatch):
     monkeypatch.setattr(RecordedGraph, "made", 0)
     monkeypatch.setitem(_replay.GRAPHS, "cpu", RecordedGraph)
     return RecordedGraph
+
+
+def test_a_graph_whose_tensors_are_gone_can_not_be_replayed():
+    tensors = [torch.ones(3)]
+    graph = RecordedGraph(lambda: tensors[0] * 2, "cpu")
+    assert graph.replay().tolist() == [2, 2, 2]
+    tensors[0] += 1
+    assert graph.replay().tolist() == [4, 4, 4]
+    tensors.clear()
+    with pytest.raises(AssertionError, match="memory that is free"):
+        graph.replay()
 
 
 def fit(X, y, X_val=None, y_val=None, **params):
@@ -118,6 +164,37 @@ def test_a_fit_from_a_captured_epoch_is_the_fit(
         for name in ("train_loss", "train_acc", "valid_loss", "valid_acc"):
             if name in row:
                 assert row[name] == pytest.approx(of_expected[name])
+
+
+@pytest.mark.parametrize("params", CAPTURED.values(), ids=CAPTURED)
+def test_a_stack_from_a_captured_epoch_is_the_stack(small, graphs, monkeypatch, params):
+    X, y = small
+
+    def train_three():
+        members = []
+        for k in range(3):
+            clf = TorchBlobClassifier(
+                device="cpu", random_state=k, max_epochs=40, n_iter_no_change=30
+            ).set_params(**params)
+            table = check_table(clf, X[k:], y[k:], None, reset=True)
+            clf.classes_ = np.unique(table.y)
+            net = make_net(clf, table.X, None)
+            task = make_task(clf, net, table, (None, None), weighted=False)
+            members.append(Member(net, task))
+        bad = members[1].net.module_  # whose loss ends it before the others
+        torch.nn.init.constant_(bad.linear_layers[0].bias, np.nan)
+        train(members)
+        assert [m.error is None for m in members] == [True, False, True]
+        return [members[0].net, members[2].net]
+
+    replayed = train_three()
+    assert graphs.made == 1
+    monkeypatch.delitem(_replay.GRAPHS, "cpu")
+    for net, expected in zip(replayed, train_three(), strict=True):
+        torch.testing.assert_close(weights(net), weights(expected))
+        assert net.history[:, "train_loss"] == pytest.approx(
+            expected.history[:, "train_loss"]
+        )
 
 
 def test_blocks_are_captured_too(small, graphs, monkeypatch):

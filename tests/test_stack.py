@@ -11,6 +11,7 @@ from torchblob import TorchBlobClassifier
 from torchblob._data import check_table
 from torchblob._problem import make_net, make_task
 from torchblob.training import _layout, _threads, train
+from torchblob.training._groups import Group
 from torchblob.training._layout import Layout, Shape
 from torchblob.training._task import Member
 
@@ -236,6 +237,24 @@ def test_a_trained_network_keeps_nothing_of_the_stack(data):
         for parameter in net.module_.parameters():
             assert parameter.untyped_storage().nbytes() == 8 * parameter.numel()
             assert parameter.grad is None
+
+
+def test_an_interrupt_before_the_first_step_leaves_the_network_as_it_was(
+    data, monkeypatch
+):
+    net, task = prepare(*data)
+    before = weights(net)
+
+    def interrupted(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Group, "__init__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train([Member(net, task)])
+    assert torch.equal(weights(net), before)
+    for parameter in net.module_.parameters():
+        assert parameter.untyped_storage().nbytes() == 8 * parameter.numel()
+        assert parameter.grad is None
 
 
 def test_one_network_sees_the_memory_of_its_rows_and_does_not_copy_it(data):

@@ -201,3 +201,35 @@ def test_torch_gets_its_threads_back_when_the_end_is_interrupted_too(monkeypatch
     with pytest.raises(KeyboardInterrupt), Crew(Threads(2, 1)):
         pass
     assert torch.get_num_threads() == 4
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_a_crew_that_can_not_be_complete_goes_home(monkeypatch):
+    start = threads_module._Worker.start
+    started = []
+
+    def fail_at_the_second(worker):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(worker)
+        start(worker)
+
+    monkeypatch.setattr(threads_module._Worker, "start", fail_at_the_second)
+    with pytest.raises(RuntimeError, match="can't start"), Crew(Threads(3, 1)):
+        pass
+    assert len(started) == 1
+    assert torch.get_num_threads() == 4
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_all_threads_are_sent_home_before_one_is_waited_for(monkeypatch):
+    join = threads_module._Worker.join
+
+    def interrupted(worker):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads_module._Worker, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt), Crew(Threads(4, 1)) as crew:
+        pass
+    for worker in crew._workers:
+        join(worker)
