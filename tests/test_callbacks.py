@@ -25,7 +25,7 @@ from skorch.callbacks import (
 from torch.nn.utils import prune
 from torch.optim.lr_scheduler import StepLR
 
-from torchblob import TorchBlobClassifier
+from torchblob import BlobModel, TorchBlobClassifier
 from torchblob.training._engine import Engine
 
 HOOKS = [
@@ -568,6 +568,80 @@ def test_a_callback_can_not_take_parameters_away(small, hook, change, message):
     callback = type("Change", (Callback,), {hook: act})()
     with pytest.raises(ValueError, match=message):
         fit(*small, callbacks=[callback], max_epochs=3)
+
+
+def test_ctrl_c_while_the_best_weights_are_kept_keeps_those_before(small, monkeypatch):
+    state_dict, calls = BlobModel.state_dict, []
+
+    def interrupted(module, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 15:
+            raise KeyboardInterrupt
+        return state_dict(module, *args, **kwargs)
+
+    monkeypatch.setattr(BlobModel, "state_dict", interrupted)
+    params = {"early_stopping": True, "n_iter_no_change": 40}
+    params |= {"X_val": small[0], "y_val": small[1]}
+    with pytest.warns(UserWarning, match="interrupted"):
+        clf = fit(*small, max_epochs=30, **params)
+    before = fit(*small, max_epochs=14, **params)
+    assert torch.equal(weights(clf), weights(before))
+
+
+def test_a_pruned_model_can_not_be_trained_further(small):
+    clf = fit(*small, max_epochs=3)
+    compute_from_another(clf.module_.linear_layers[0])
+    before = clf.predict_proba(small[0])
+    with pytest.raises(ValueError, match="layer 0 is none: it is computed"):
+        clf.partial_fit(*small)
+    np.testing.assert_array_equal(clf.predict_proba(small[0]), before)
+
+
+@pytest.mark.parametrize("hook", ["on_batch_end", "on_epoch_end"])
+def test_weights_that_a_callback_makes_infinite_are_an_error(small, hook):
+    def act(callback, net, **kwargs):
+        layer = net.module_.linear_layers[0]
+        layer.weight.data = torch.full_like(layer.weight, torch.inf)
+
+    callback = type("Spoil", (Callback,), {hook: act})()
+    with pytest.raises(ValueError, match="weights became infinite or NaN in the last"):
+        fit(*small, callbacks=[callback], max_epochs=1)
+
+
+def test_a_schedule_goes_on_when_a_callback_loads_the_optimizer(small):
+    rates = []
+
+    class Reload(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            net.optimizer_.load_state_dict(net.optimizer_.state_dict())
+
+        def on_batch_end(self, net, **kwargs):
+            rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    fit(*small, callbacks=[Reload()], lr_schedule="linear", max_epochs=5)
+    assert rates == pytest.approx([0.1, 0.08, 0.06, 0.04, 0.02])
+
+
+def test_the_best_epoch_is_the_best_of_all_trainings(small):
+    X, y = small
+    params = {"n_iter_no_change": 40, "callbacks": [Callback()]}
+    clf = fit(X, y, max_epochs=30, warm_start=True, **params)
+    clf.set_params(max_epochs=2).fit(X, (y + 1) % 3)
+    assert clf.history_[:, "train_loss_best"] == [True] * 30 + [False] * 2
+    clf.partial_fit(X, y, classes=[0, 1, 2])
+    assert not clf.history_[-1]["train_loss_best"]
+
+
+def test_a_training_that_fails_leaves_the_momentum_of_the_last(small):
+    X, y = small
+    clf = make(momentum=0.9).partial_fit(X, y, classes=[0, 1, 2])
+    momenta = [s["momentum_buffer"] for s in clf.net_.optimizer_.state.values()]
+    before = [momentum.clone() for momentum in momenta]
+    error = RuntimeError("no more room")
+    clf.set_params(callbacks=[At("on_batch_end", 2, error)])
+    with pytest.raises(RuntimeError, match="no more room"):
+        clf.partial_fit(X, y)
+    assert all(map(torch.equal, momenta, before))
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])

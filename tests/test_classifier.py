@@ -1,5 +1,6 @@
 """What the classifier learns and says, how it ends, and that it can be repeated."""
 
+import copy
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -459,6 +460,16 @@ def test_the_answer_without_features_is_that_to_the_weighted_smoothed_shares(sma
     assert f"loss, {loss}, is not below {loss}, that" in str(seen[0].message)
 
 
+@pytest.mark.parametrize(
+    "name", ["module_", "device_", "history_", "loss_curve_", "n_iter_"]
+)
+def test_what_a_fit_makes_is_not_there_before(name):
+    clf = TorchBlobClassifier()
+    with pytest.raises(NotFittedError, match="This TorchBlobClassifier instance is"):
+        getattr(clf, name)
+    assert not hasattr(clf, name)
+
+
 def test_prediction_before_fit_is_a_not_fitted_error(small):
     for method in ("predict", "predict_proba", "decision_function"):
         with pytest.raises(NotFittedError):
@@ -477,6 +488,41 @@ def test_warm_start_goes_on_from_the_last_weights_and_history(small):
     assert torch.equal(torch.cat([p.flatten() for p in module.parameters()]), before)
     whole = fit(*small, max_epochs=20, tol=1)
     torch.testing.assert_close(weights(clf), weights(whole))
+
+
+class Wrapped(torch.optim.SGD):
+    """Keeps its state in a form of its own, with a count in int64."""
+
+    def step(self, closure=None):
+        for parameter in self.param_groups[0]["params"]:
+            state = self.state[parameter]
+            state["count"] = state.get("count", torch.zeros(3, dtype=torch.int64)) + 1
+        return super().step(closure)
+
+    def state_dict(self):
+        return {"fast": super().state_dict()}
+
+
+@pytest.mark.parametrize(
+    "make_optimizer", [torch.optim.SGD, Wrapped], ids=["plain", "wrapped"]
+)
+def test_what_an_optimizer_remembers_belongs_to_its_layer(small, make_optimizer):
+    X, y = small
+
+    def make(order):
+        def optimizer(params, lr, weight_decay):
+            return make_optimizer(list(params)[::order], lr=lr, momentum=0.9)
+
+        return optimizer
+
+    clf = TorchBlobClassifier(4, device="cpu", random_state=0, optimizer=make(1))
+    clf.partial_fit(X, y, classes=[0, 1, 2])
+    same = copy.deepcopy(clf).partial_fit(X, y)
+    clf.set_params(optimizer=make(-1)).partial_fit(X, y)
+    torch.testing.assert_close(weights(clf), weights(same))
+    if make_optimizer is Wrapped:
+        states = clf.net_.optimizer_.state.values()
+        assert [state["count"].tolist() for state in states] == [[2, 2, 2]] * 6
 
 
 @pytest.mark.parametrize("callbacks", [None, [Callback()]])

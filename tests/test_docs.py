@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import torchblob
 from torchblob import TorchBlobClassifier
 
@@ -16,10 +14,13 @@ README = (ROOT / "README.md").read_text()
 CODE_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("code", CODE_BLOCKS)
-def test_each_code_block_of_the_readme_runs(code, capsys):
-    exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out
+def test_the_code_of_the_readme_runs_in_its_order(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for code in CODE_BLOCKS:
+        exec(compile(code, "README.md", "exec"), names)
+        out = capsys.readouterr().out
+        assert out or "print" not in code
 
 
 def test_the_readme_shows_the_table_that_the_tutorial_prints(tmp_path):

@@ -10,7 +10,7 @@ from skorch.callbacks import Callback
 from torchblob import TorchBlobClassifier
 from torchblob._data import check_table
 from torchblob._problem import make_net, make_task
-from torchblob.training import _layout, _threads, train
+from torchblob.training import _engine, _layout, _stack, _threads, train
 from torchblob.training._groups import Group
 from torchblob.training._layout import Layout, Shape
 from torchblob.training._task import Member
@@ -21,6 +21,20 @@ def data():
     """Return 300 rows of 3 classes in 4 features, which overlap, scaled."""
     X, y = make_blobs(300, n_features=4, centers=3, cluster_std=4.0, random_state=0)
     return (X - X.mean(0)) / X.std(0), y
+
+
+@pytest.fixture
+def stacks(monkeypatch):
+    """Return a list that gets the number of networks of each stack."""
+    numbers = []
+
+    class Counted(_stack._Stack):
+        def __init__(self, members, *args):
+            numbers.append(len(members))
+            super().__init__(members, *args)
+
+    monkeypatch.setattr(_stack, "_Stack", Counted)
+    return numbers
 
 
 def prepare(X, y, sample_weight=None, X_val=None, y_val=None, **params):
@@ -128,6 +142,27 @@ def test_twenty_different_fits_are_the_same_alone_and_together(data):
     ]
     nets = assert_as_alone(fits)
     assert len({tuple(weights(net).tolist()) for net in nets}) == 20
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("schedule", [None, "linear"])
+def test_networks_of_different_rates_are_one_stack(data, stacks, optimizer, schedule):
+    params = {"optimizer": optimizer, "lr_schedule": schedule, "batch_size": 64}
+    recipes = [
+        {"lr": 0.01},
+        {"lr": 0.03, "weight_decay": 0.01},
+        {"lr": 0.01, "momentum": 0.5},
+        {"lr": 0.01},
+        {"lr": 0.02, "hidden_units": (4,)},
+        {"lr": 0.01, "hidden_units": (4,)},
+    ]
+    fits = [
+        (data, params | recipe | {"random_state": k})
+        for k, recipe in enumerate(recipes)
+    ]
+    train_together(fits)
+    assert sorted(stacks) == [2, 4]
+    assert_as_alone(fits)
 
 
 def test_sparse_rows_are_stacked_too(data):
@@ -268,6 +303,33 @@ def test_one_network_sees_the_memory_of_its_rows_and_does_not_copy_it(data):
     net, task = prepare(X, y, callbacks=[Look()], max_epochs=2)
     train([Member(net, task)])
     assert seen == [task.train.X.data_ptr()] * 2
+
+
+def test_a_callback_that_stops_its_network_does_not_stop_others(data):
+    class Stop(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 3:
+                raise KeyboardInterrupt
+
+    fits = [(data, {"random_state": k}) for k in range(3)]
+    fits[0][1]["callbacks"] = [Stop()]
+    nets, errors = train_together(fits)
+    assert errors == [None] * 3
+    assert [len(net.history) for net in nets] == [3, 15, 15]
+
+
+def test_groups_share_the_memory_for_what_they_keep(data, monkeypatch):
+    monkeypatch.setitem(_layout.BLOCK_FLOATS, "cpu", 2 * 42 * 300)
+    kept = []
+
+    class Group(_engine.Group):
+        def __init__(self, *args, kept_floats, **kwargs):
+            kept.append(kept_floats)
+            super().__init__(*args, kept_floats=kept_floats, **kwargs)
+
+    monkeypatch.setattr(_engine, "Group", Group)
+    train_together([(data, {"random_state": k}) for k in range(8)])
+    assert kept == [_engine.KEPT_FLOATS // 4] * 4
 
 
 def test_networks_with_callbacks_train_alone_beside_a_stack(data):

@@ -154,7 +154,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         with validation data, `verbose` or callbacks, "train_acc". Losses are means in
         nats and accuracies shares in [0, 1], both weighted as the loss is. Those of
         the training rows are taken before each step, in the course of the epoch.
-        "train_loss_best" and so on say whether an epoch's is the best of its fit.
+        "train_loss_best" and so on say whether an epoch's is the best so far.
     loss_curve_ : list of float
         The training loss of each epoch.
     n_iter_ : int
@@ -461,6 +461,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     @property
     def module_(self) -> BlobModel:
         """The network."""
+        check_is_fitted(self)
         return self.net_.module_
 
     @property
@@ -471,17 +472,18 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     @property
     def history_(self) -> History:
         """A row an epoch."""
+        check_is_fitted(self)
         return self.net_.history
 
     @property
     def loss_curve_(self) -> list[float]:
         """The training loss of each epoch."""
-        return [row["train_loss"] for row in self.net_.history]
+        return [row["train_loss"] for row in self.history_]
 
     @property
     def n_iter_(self) -> int:
         """Number of epochs trained."""
-        return len(self.net_.history)
+        return len(self.history_)
 
     def _check_parameters(self) -> None:
         """Check the parameters, which stay as they were given."""

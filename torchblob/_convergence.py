@@ -64,9 +64,9 @@ def warn_if_unfinished(
     if len(losses) <= window:  # nobody expects much of so few epochs
         return
     loss = losses[-1]
-    if task.stopping is not None:
+    if task.stopping is not None and task.stopping.best_epoch is not None:
         # Losses are taken before each step: those around the weights that were kept.
-        best = task.stopping.best_epoch
+        best = min(task.stopping.best_epoch, len(losses) - 1)
         loss = min(losses[best : best + 2])
     baseline = constant_loss(
         task.train, len(estimator.classes_), estimator.label_smoothing
@@ -81,8 +81,11 @@ def warn_if_unfinished(
         else:
             advice = (
                 "Scale the features, for example by a StandardScaler, change lr, now "
-                f"{estimator.lr}, or raise max_epochs, now {estimator.max_epochs}."
+                f"{estimator.lr}"
             )
+            if len(losses) == estimator.max_epochs:
+                advice += f", or raise max_epochs, now {estimator.max_epochs}"
+            advice += "."
         message = (
             f"the network has not learned. Its training loss, {loss:.4g}, is not below "
             f"{baseline:.4g}, that of answering with the share of each class. {advice}"

@@ -308,9 +308,9 @@ def encode_labels(y: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
         unknown = y[classes[codes] != y]
     if len(unknown):
         raise ValueError(
-            f"{what} has classes that the classifier was not fitted on: "
-            f"{np.unique(unknown).tolist()}. It knows {classes.tolist()}; leave those "
-            "rows out, or fit with all classes present."
+            f"{what} has labels, {np.unique(unknown).tolist()}, that are none of the "
+            f"classifier's classes, {classes.tolist()}. Leave those rows out, or give "
+            "all classes from the start: in the y of fit, or as classes of partial_fit."
         )
     return codes
 

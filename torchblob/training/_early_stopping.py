@@ -23,8 +23,9 @@ class EarlyStopping:
 
     Attributes
     ----------
-    best_epoch : int
-        Index of the epoch of the best weights, from 0, in this training.
+    best_epoch : int or None
+        Index of the epoch of the best weights, from 0, in this training; None if there
+        is none.
     """
 
     def __init__(self, patience: int, tol: float, *, greater_is_better: bool) -> None:
@@ -32,7 +33,7 @@ class EarlyStopping:
         self.tol = tol
         self.sign = 1.0 if greater_is_better else -1.0
         self.best = -math.inf
-        self.best_epoch = 0
+        self.best_epoch: int | None = None
         self.n_epochs = 0
         self.epochs_without_progress = 0
         self.best_weights: dict[str, torch.Tensor] | None = None
@@ -44,11 +45,12 @@ class EarlyStopping:
             0 if gain > self.tol else self.epochs_without_progress + 1
         )
         if gain > 0:
-            self.best = self.sign * value
-            self.best_epoch = self.n_epochs
-            self.best_weights = {
+            # An interrupt in between leaves the best before this one as it was.
+            weights = {
                 name: weight.clone() for name, weight in module.state_dict().items()
             }
+            self.best, self.best_epoch = self.sign * value, self.n_epochs
+            self.best_weights = weights
         self.n_epochs += 1
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -18,16 +17,10 @@ from torch import nn
 from torchblob.nn import BlobModel
 from torchblob.training._predictions import walk
 from torchblob.training._samples import Samples
+from torchblob.training._sections import copy_state
 from torchblob.training._stack import train
-from torchblob.training._task import Member, Task
-from torchblob.training._weights import set_state
-
-
-class StopTraining(KeyboardInterrupt):
-    """A callback asked to stop, which skorch's callbacks do by KeyboardInterrupt.
-
-    A user's Ctrl-C while a callback runs can't be told from that.
-    """
+from torchblob.training._task import Member, StopTraining, Task
+from torchblob.training._weights import parameters_of
 
 
 class BlobNet(NeuralNetClassifier):
@@ -109,7 +102,8 @@ class BlobNet(NeuralNetClassifier):
         Raises
         ------
         ValueError
-            If the shapes of the layers or the optimizers differ.
+            If the shapes of the layers or the optimizers differ, or a layer's weights
+            are not parameters.
         """
         layers, others = self.module_.linear_layers, other.module_.linear_layers
         now, before = ([tuple(la.weight.shape) for la in of] for of in (layers, others))
@@ -117,11 +111,13 @@ class BlobNet(NeuralNetClassifier):
             raise ValueError(
                 f"it had layers of the shapes {before}, and now they are {now}"
             )
-        for layer, its in zip(layers, others, strict=True):
-            for mine, of_other in ((layer.weight, its.weight), (layer.bias, its.bias)):
-                with torch.no_grad():
-                    mine.copy_(of_other)
-                mine.requires_grad_(of_other.requires_grad)
+        parameters = zip(
+            parameters_of(self.module_), parameters_of(other.module_), strict=True
+        )
+        for parameter, its in parameters:
+            with torch.no_grad():
+                parameter.copy_(its)
+            parameter.requires_grad_(its.requires_grad)
         if keep_optimizer:
             self._take_optimizer_state(other)
         for group in self.optimizer_.param_groups:
@@ -138,8 +134,7 @@ class BlobNet(NeuralNetClassifier):
                 f"it had the optimizer {type(its).__name__}, and now it is "
                 f"{type(mine).__name__}"
             )
-        # A copy: steps change it in place.
-        set_state(mine, deepcopy(its.state_dict()["state"]))
+        copy_state(mine, parameters_of(self.module_), its, parameters_of(other.module_))
         if self.lr == other.lr:  # a scheduler may have got it somewhere else by now
             for group, of_other in zip(
                 mine.param_groups, its.param_groups, strict=True
@@ -186,8 +181,8 @@ class BlobNet(NeuralNetClassifier):
         member, interrupted = Member(self, task), False
         try:
             train([member])
-        except KeyboardInterrupt as stop:
-            interrupted = not isinstance(stop, StopTraining)
+        except KeyboardInterrupt:
+            interrupted = True
         if member.error is not None:
             raise member.error
         if interrupted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -42,8 +42,8 @@ class Rates:
         epochs: int,
         n_batches: int,
     ) -> None:
-        self._groups = optimizer.param_groups
-        self._base = [group["lr"] for group in self._groups]
+        self._optimizer = optimizer
+        self._base = [group["lr"] for group in optimizer.param_groups]
         self._schedule, self._epochs, self._n_batches = schedule, epochs, n_batches
         self._factors: list[float] = []
 
@@ -57,12 +57,15 @@ class Rates:
 
     def set(self, batch: int) -> None:
         """Set the rates to those of a step."""
-        for group, rate in zip(self._groups, self._base, strict=True):
-            group["lr"] = rate * self._factors[batch]
+        self._assign([rate * self._factors[batch] for rate in self._base])
 
     def reset(self) -> None:
         """Set the rates to what they were before."""
-        for group, rate in zip(self._groups, self._base, strict=True):
+        self._assign(self._base)
+
+    def _assign(self, rates: Sequence[float | torch.Tensor]) -> None:
+        """Give each group of the optimizer, which may be others by now, its rate."""
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
 
@@ -77,12 +80,11 @@ class DeviceRates(Rates):
         n_batches: int,
     ) -> None:
         super().__init__(optimizer, schedule, epochs, n_batches)
-        like = self._groups[0]["params"][0].detach()
+        like = optimizer.param_groups[0]["params"][0].detach()
         self._on_device = like.new_ones(n_batches)
         # A graph writes to them, even if somebody takes them out of the optimizer.
         self._rates = [like.new_tensor(rate) for rate in self._base]
-        for group, rate in zip(self._groups, self._rates, strict=True):
-            group["lr"] = rate
+        self._assign(self._rates)
 
     def begin_epoch(self, epoch: int) -> None:
         """Compute the rates of an epoch's steps, and send them to the device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 
@@ -11,7 +12,7 @@ from torchblob.training._layout import Layout
 from torchblob.training._rates import DeviceRates, Rates
 from torchblob.training._replay import CAPTURABLE, GRAPHS, Replay
 from torchblob.training._steps import OwnSteps, SharedSteps
-from torchblob.training._task import Member
+from torchblob.training._task import Member, StopTraining
 from torchblob.training._threads import Crew
 from torchblob.training._weights import StackedWeights
 
@@ -29,25 +30,40 @@ def train(members: Sequence[Member]) -> None:
     rounding. Where a loss or weights turn infinite or NaN, `member.error` says when,
     and the others are not affected; so it does if the training is interrupted.
     """
-    stacks: dict[object, list[Member]] = {}
-    for member in members:
-        kind = member.kind() if len(members) > 1 else None
-        stacks.setdefault(kind, []).append(member)
     try:
-        for running in stacks.values():
-            while running:
-                layout = Layout.of(running)
-                with (
-                    torch.no_grad(),
-                    Crew(layout.threads) as crew,
-                    StackedWeights([m.net.module_ for m in running]) as weights,
-                ):
-                    _Stack(running, weights, layout, crew).train()
-                running = [member for member in running if not member.done]
+        for stack in stacks_of(members):
+            with suppress(StopTraining):  # by a callback of the only network
+                _train_stack(stack)
     finally:
         for member in members:
             if member.task.stopping is not None:
                 member.task.stopping.restore(member.net.module_)
+
+
+def _train_stack(members: list[Member]) -> None:
+    """Train members of one kind, in stacks that shrink as networks end."""
+    while members:
+        layout = Layout.of(members)
+        with (
+            torch.no_grad(),
+            Crew(layout.threads) as crew,
+            StackedWeights([member.net.module_ for member in members]) as weights,
+        ):
+            _Stack(members, weights, layout, crew).train()
+        members = [member for member in members if not member.done]
+
+
+def stacks_of(members: Sequence[Member]) -> list[list[Member]]:
+    """Return which members can train together, in an order that suits that."""
+    if len(members) == 1:
+        return [list(members)]
+    stacks: dict[object, list[Member]] = {}
+    for member in members:
+        stacks.setdefault(member.kind(), []).append(member)
+    for stack in stacks.values():
+        # Networks with equal settings side by side, which make a step together.
+        stack.sort(key=lambda member: repr(member.settings()))
+    return list(stacks.values())
 
 
 class _Stack:
@@ -131,11 +147,13 @@ class _Stack:
 
     def _finish(self, ended: list[tuple[int, Member]]) -> None:
         """Leave networks as they should be between trainings."""
+        for k, _ in ended:
+            self.steps.finish(k)
         finite = self.weights.are_finite() if ended else []
         for k, member in ended:
-            if not finite[k]:  # the loss that shows it would be that of the next step
+            # The loss that would show it is that of the next step.
+            if not finite[k] and not member.has_best_weights:
                 member.fail("the weights became infinite or NaN in the last step")
-            self.steps.finish(k)
             self.weights.give_back(k)
 
     def _run_epochs(self, running: list[tuple[int, Member]], run_epoch: Replay) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from torchblob.training._engine import Engine
 from torchblob.training._replay import CAPTURABLE
 from torchblob.training._samples import Pass
+from torchblob.training._sections import load_state, save_state
 from torchblob.training._task import Member
 from torchblob.training._weights import StackedWeights
 
@@ -21,7 +23,7 @@ class SharedSteps:
     Parameters
     ----------
     members : sequence of Member
-        The networks.
+        The networks; those with equal settings of their optimizers side by side.
     weights : StackedWeights
         Theirs.
     engine : Engine
@@ -44,17 +46,23 @@ class SharedSteps:
         captured: bool,
     ) -> None:
         self._members, self._weights, self._engine = members, weights, engine
-        net = members[0].net
-        groups, settings = net.get_params_for_optimizer(
-            "optimizer", [("flat", weights.flat)]
+        make_optimizer = members[0].net.optimizer
+        runs, settings = _runs(members)
+        by_run = weights.sections(runs)
+        self._sections = [section for sections in by_run for section in sections]
+        more = CAPTURABLE[make_optimizer] if captured else {}
+        self.optimizer = make_optimizer(
+            [
+                {
+                    "params": [section.parameter for section in sections],
+                    **of_run,
+                    **more,
+                }
+                for sections, of_run in zip(by_run, settings, strict=True)
+            ]
         )
-        settings = {**settings, "lr": members[0].lr}
-        if captured:
-            settings |= CAPTURABLE[net.optimizer]
-        self.optimizer = net.optimizer(*groups, **settings)
-        weights.load_state(
-            self.optimizer, [member.net.optimizer_ for member in members]
-        )
+        own = [member.net.optimizer_ for member in members]
+        load_state(self.optimizer, self._sections, weights.parameters, own)
         # The method without its wrappers (profiler, hooks, compiler), which take longer
         # than the step of a small network. Nothing hangs on an optimizer of ours.
         self._update = inspect.unwrap(type(self.optimizer).step)
@@ -71,7 +79,21 @@ class SharedSteps:
 
     def finish(self, k: int) -> None:
         """Give the `k`-th network's own optimizer its part of the state."""
-        self._weights.save_state(self.optimizer, k, self._members[k].net.optimizer_)
+        own = self._members[k].net.optimizer_
+        parameters = self._weights.parameters[k]
+        save_state(self.optimizer, self._sections, k, parameters, own)
+
+
+def _runs(members: Sequence[Member]) -> tuple[list[slice], list[dict[str, Any]]]:
+    """Return the runs of networks with equal settings, and these."""
+    runs, settings = [], []
+    start = 0
+    for of_run, run in groupby(members, lambda member: member.settings()):
+        stop = start + len(list(run))
+        runs.append(slice(start, stop))
+        settings.append(of_run)
+        start = stop
+    return runs, settings
 
 
 class _Shown(NamedTuple):
@@ -107,7 +129,6 @@ class OwnSteps:
     def step(self, batch: int) -> list[torch.Tensor]:
         """Make a step on a batch; return its means, as :meth:`Engine.gradient` does."""
         net, weights = self._net, self._weights
-        weights.take_in()  # callbacks at the end of the last epoch may have put others
         shown = self._begin_batch(self._engine.groups[0].train, batch, training=True)
 
         def gradient() -> list[torch.Tensor]:
@@ -152,7 +173,8 @@ class OwnSteps:
         return means
 
     def finish(self, k: int) -> None:
-        """Leave the optimizer as it is: it is the network's own."""
+        """Take in what callbacks at the end of the last epoch may have put."""
+        self._weights.take_in()
 
     def _begin_batch(self, rows: Pass, batch: int, *, training: bool) -> _Shown | None:
         """Show the callbacks, if there are any, a batch that begins."""

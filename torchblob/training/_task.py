@@ -12,7 +12,7 @@ import torch
 
 from torchblob.training._early_stopping import EarlyStopping
 from torchblob.training._samples import Samples
-from torchblob.training._weights import is_uniform
+from torchblob.training._sections import is_uniform
 
 if TYPE_CHECKING:
     from torchblob.training._net import BlobNet
@@ -39,6 +39,13 @@ BEST = (
 
 class DivergedError(Exception):
     """A training loss or weights turned infinite or NaN."""
+
+
+class StopTraining(KeyboardInterrupt):
+    """A callback asked to stop, which skorch's callbacks do by KeyboardInterrupt.
+
+    A user's Ctrl-C while a callback runs can't be told from that.
+    """
 
 
 class EpochWatcher(Protocol):
@@ -109,21 +116,29 @@ class Member:
         self.done = False
         self.error: DivergedError | None = None
         self._epochs_before = len(net.history)
-        self._best: dict[str, float] = {}
+        self._best = _best_of(net.history)
+
+    @property
+    def has_best_weights(self) -> bool:
+        """Whether the network gets weights of an earlier epoch back."""
+        stopping = self.task.stopping
+        return stopping is not None and stopping.best_weights is not None
 
     def kind(self) -> Any:
-        """Return what must be equal in networks that train together."""
+        """Return what must be equal in networks that train together.
+
+        Settings of the optimizer need not be: it has groups of parameters for that.
+        """
         net, task = self.net, self.task
         if not self.shares_optimizer() or net.optimizer_.state:
             return id(net)
         module = net.module_
-        _, settings = net.get_params_for_optimizer("optimizer", [])
         n_batches = self.n_batches()
         return repr(
             [
                 [layer.weight.shape for layer in module.linear_layers],
                 [module.activation, module.dropout, net.criterion_.label_smoothing],
-                [net.dtype, net.device, net.optimizer, self.lr, settings],
+                [net.dtype, net.device, net.optimizer],
                 [n_batches, net.batch_size if n_batches > 1 else None],
                 [task.epochs, task.lr_schedule, task.valid is None, self.watched],
                 [
@@ -134,10 +149,23 @@ class Member:
             ]
         )
 
-    @property
-    def lr(self) -> float:
-        """The learning rate, as the net's own optimizer has it."""
-        return self.net.optimizer_.param_groups[0]["lr"]
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of the network's optimizer, with its rate as it is."""
+        _, settings = self.net.get_params_for_optimizer("optimizer", [])
+        return {**settings, "lr": self.net.optimizer_.param_groups[0]["lr"]}
+
+    def n_bytes(self) -> int:
+        """Return about how much memory training takes beside other networks.
+
+        Features count twice, where they are and copied into a stack.
+        """
+        n_bytes = 0
+        for rows in (self.task.train, self.task.valid):
+            if rows is not None:
+                values = rows.X if isinstance(rows.X, torch.Tensor) else rows.X.data
+                n_bytes += 2 * values.nbytes + rows.y.nbytes + rows.weight.nbytes
+        parameters = self.net.module_.parameters()
+        return n_bytes + 4 * sum(parameter.nbytes for parameter in parameters)
 
     def n_batches(self) -> int:
         """Return the number of batches of an epoch."""
@@ -154,6 +182,7 @@ class Member:
         return (
             any(net.optimizer is known for known in ELEMENTWISE)
             and not net.callbacks_
+            and len(net.optimizer_.param_groups) == 1
             and is_uniform(net.optimizer_)
         )
 
@@ -202,6 +231,10 @@ class Member:
         net, task = self.net, self.task
         if task.stopping is not None:
             if task.score is not None:
+                if not math.isfinite(row["valid_loss"]):  # no scorer takes that
+                    self.fail(f"the validation loss became {row['valid_loss']}")
+                    self.done = True
+                    return
                 row["valid_score"] = task.score()
             watched = "valid_score" if task.score is not None else "valid_loss"
             task.stopping.update(row[watched], net.module_)
@@ -231,6 +264,17 @@ class Member:
             history[-1].update(row)
         else:
             history.append({"batches": [], "epoch": len(history) + 1, **row})
+
+
+def _best_of(history: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the best of each value in earlier trainings, as skorch's scores go on."""
+    best = {}
+    for name, flag, sign in BEST:
+        if history and flag in history[-1]:
+            of_best = next((row for row in reversed(history) if row.get(flag)), None)
+            if of_best is not None:
+                best[name] = sign * of_best[name]
+    return best
 
 
 def format_epoch(epoch: int, row: dict[str, float], valid_name: str) -> str:

@@ -77,9 +77,9 @@ class Crew:
         # torch gives its number of threads to Python threads that start later: to the
         # crew's, but also to a user's. One that started in such a block has one thread,
         # and must not restore that to all.
-        if self._before > self.threads.inner:
-            torch.set_num_threads(self.threads.inner)
         try:
+            if self._before > self.threads.inner:
+                torch.set_num_threads(self.threads.inner)
             for _ in range(self.threads.crew - 1):
                 self._workers.append(_Worker())
                 self._workers[-1].start()
