@@ -1,5 +1,6 @@
 """Weights from arrays that are validated already: the net, the loop, its parts."""
 
+from torchblob.training import _backend
 from torchblob.training import _predictions as predictions
 from torchblob.training._early_stopping import EarlyStopping
 from torchblob.training._net import BlobNet
@@ -8,6 +9,8 @@ from torchblob.training._samples import Samples
 from torchblob.training._stack import train
 from torchblob.training._task import DivergedError, Member, Task
 from torchblob.training._threads import Crew, Threads
+
+_backend.register()
 
 __all__ = [
     "SCHEDULES",

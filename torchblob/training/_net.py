@@ -16,9 +16,9 @@ from torch import nn
 
 from torchblob.nn import BlobModel
 from torchblob.training._predictions import walk
+from torchblob.training._rendezvous import train_together
 from torchblob.training._samples import Samples
 from torchblob.training._sections import copy_state
-from torchblob.training._stack import train
 from torchblob.training._task import Member, StopTraining, Task
 from torchblob.training._weights import parameters_of
 
@@ -180,7 +180,7 @@ class BlobNet(NeuralNetClassifier):
             task = Task(samples, self.max_epochs if epochs is None else epochs)
         member, interrupted = Member(self, task), False
         try:
-            train([member])
+            train_together(member)
         except KeyboardInterrupt:
             interrupted = True
         if member.error is not None:

@@ -12,7 +12,7 @@ from torchblob.training._layout import Layout
 from torchblob.training._rates import DeviceRates, Rates
 from torchblob.training._replay import CAPTURABLE, GRAPHS, Replay
 from torchblob.training._steps import OwnSteps, SharedSteps
-from torchblob.training._task import Member, StopTraining
+from torchblob.training._task import Member, StopTraining, format_epoch
 from torchblob.training._threads import Crew
 from torchblob.training._weights import StackedWeights
 
@@ -27,8 +27,9 @@ def train(members: Sequence[Member]) -> None:
     """Train each member's network on its task; write a row of its history an epoch.
 
     Those that can go together train as one stack; each ends up as if trained alone, to
-    rounding. Where a loss or weights turn infinite or NaN, `member.error` says when,
-    and the others are not affected; so it does if the training is interrupted.
+    rounding. Where a loss or weights turn infinite or NaN, or a score can't be had,
+    `member.error` says so, also if the training is interrupted, and the others are not
+    affected.
     """
     try:
         for stack in stacks_of(members):
@@ -92,6 +93,10 @@ class _Stack:
         first = members[0]
         self.task, self.device = first.task, torch.device(first.net.device)
         self.watched = any(member.watched for member in members)
+        # One line of several networks: as many logs would be confused.
+        self.prints = first.net.verbose > 0 and len(members) > 1
+        for member in members:
+            member.prints = not self.prints
         # Accuracy costs a pass over the logits: only for those who will see it.
         with_hits = self.task.valid is not None or self.watched
         self.names = ["train_loss", "train_acc"] if with_hits else ["train_loss"]
@@ -161,7 +166,7 @@ class _Stack:
         first = running[0][1].epoch
         last = first + (1 if self.watched else EPOCHS_BETWEEN_LOOKS)
         for _, member in running:
-            member.begin_epoch()
+            member.attempt(member.begin_epoch)
         done: list[torch.Tensor] = []
         try:
             for epoch in range(first, min(last, self.task.epochs)):
@@ -173,7 +178,21 @@ class _Stack:
             if done:
                 values = torch.stack(done).movedim(-1, 0).tolist()
                 for k, member in running:
-                    member.record(self.names, values[k])
+                    member.attempt(member.record, self.names, values[k])
+                if self.prints:
+                    self._print([member for _, member in running])
+
+    def _print(self, members: list[Member]) -> None:
+        """Print the means of the last epoch, where it is one that the log shows."""
+        net = members[0].net
+        rows = [m.net.history[-1] for m in members if len(m.net.history)]
+        number = len(net.history) - 1
+        if rows and number % int(net.verbose) == 0:
+            means = {
+                name: sum(row[name] for row in rows) / len(rows) for name in self.names
+            }
+            line = format_epoch(number, means, self.task.valid_name)
+            print(f"{len(rows)} networks, means | {line}")
 
     def _epoch(self) -> torch.Tensor:
         """Train and evaluate once; return the values of `names`, (n_names, K).

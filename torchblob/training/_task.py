@@ -103,8 +103,10 @@ class Member:
         Whether someone looks at each epoch before the next begins.
     done : bool
         Whether the last epoch that is recorded was the last of all.
-    error : DivergedError or None
-        Why, if the loss or weights turned infinite or NaN.
+    error : Exception or None
+        What went wrong: a DivergedError if the loss or weights turned infinite or NaN.
+    prints : bool
+        Whether it prints its log, if the net's `verbose` asks for one.
     """
 
     def __init__(self, net: BlobNet, task: Task) -> None:
@@ -114,7 +116,8 @@ class Member:
             net.callbacks_ or net.verbose or task.stopping or task.watcher
         )
         self.done = False
-        self.error: DivergedError | None = None
+        self.error: Exception | None = None
+        self.prints = True
         self._epochs_before = len(net.history)
         self._best = _best_of(net.history)
 
@@ -138,7 +141,7 @@ class Member:
             [
                 [layer.weight.shape for layer in module.linear_layers],
                 [module.activation, module.dropout, net.criterion_.label_smoothing],
-                [net.dtype, net.device, net.optimizer],
+                [net.dtype, net.device, net.optimizer, int(net.verbose)],
                 [n_batches, net.batch_size if n_batches > 1 else None],
                 [task.epochs, task.lr_schedule, task.valid is None, self.watched],
                 [
@@ -192,6 +195,15 @@ class Member:
         words = np.random.SeedSequence((self.net.seed, stream, number))
         return int(words.generate_state(1, np.uint64)[0])
 
+    def attempt(self, act: Callable[..., None], *args: Any) -> None:
+        """Do what belongs to this network alone; an error ends its training only."""
+        if self.done:
+            return
+        try:
+            act(*args)
+        except Exception as error:
+            self.error, self.done = error, True
+
     def begin_epoch(self) -> None:
         """Tell who wants to know that an epoch begins."""
         if self.task.watcher is not None:
@@ -241,7 +253,7 @@ class Member:
             self.done |= task.stopping.exhausted
         self._append(row)
         number = len(net.history) - 1
-        if net.verbose and number % int(net.verbose) == 0:
+        if net.verbose and self.prints and number % int(net.verbose) == 0:
             print(format_epoch(number, row, task.valid_name))
         if task.watcher is not None:
             self.done |= task.watcher.end()

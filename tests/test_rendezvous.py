@@ -1,0 +1,466 @@
+"""Searches whose fits train together: the same results, and nothing is left behind."""
+
+import signal
+import sys
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import make_blobs
+from sklearn.ensemble import (
+    BaggingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingGridSearchCV,
+    KFold,
+    RandomizedSearchCV,
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+    learning_curve,
+    permutation_test_score,
+    validation_curve,
+)
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+
+from torchblob import TorchBlobClassifier
+from torchblob.training import _rendezvous, _stack
+
+SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def _watchdog():
+    """Interrupt a test that hangs."""
+
+    def give_up(*args):
+        raise TimeoutError(f"the test took more than {SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind():
+    threads, filters = threading.active_count(), warnings.filters
+    contents, show = list(warnings.filters), warnings.showwarning
+    yield
+    assert threading.active_count() == threads
+    assert warnings.filters is filters
+    assert warnings.filters == contents
+    assert warnings.showwarning is show
+
+
+@pytest.fixture
+def stacks(monkeypatch):
+    """Return a list that gets the number of networks of each stack."""
+    numbers = []
+
+    class Counted(_stack._Stack):
+        def __init__(self, members, *args):
+            numbers.append(len(members))
+            super().__init__(members, *args)
+
+    monkeypatch.setattr(_stack, "_Stack", Counted)
+    return numbers
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y = make_blobs(120, centers=3, n_features=4, cluster_std=4.0, random_state=0)
+    return (X - X.mean(0)) / X.std(0), y
+
+
+def make(**params):
+    defaults = {"device": "cpu", "random_state": 0, "max_epochs": 8}
+    return TorchBlobClassifier(**defaults | params)
+
+
+def together(**params):
+    return joblib.parallel_config(backend="torchblob", **params)
+
+
+not_finite = pytest.mark.filterwarnings("ignore:One or more of the test scores")
+
+GRID = {"hidden_units": [2, 4], "lr": [0.03, 0.1, 0.3]}
+
+
+class OnePixel(ClassifierMixin, BaseEstimator):
+    """A classifier that trains no network."""
+
+    def fit(self, X, y):
+        self.classes_, counts = np.unique(y, return_counts=True)
+        self.most_ = self.classes_[counts.argmax()]
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.most_)
+
+
+def outcome_of(found):
+    """Return what a search found, but not how long it took."""
+    if not isinstance(found, dict):
+        return found
+    skipped = {"params", "param_callbacks"}
+    return {k: v for k, v in found.items() if "time" not in k and k not in skipped}
+
+
+def search(estimator, X, y):
+    return estimator.fit(X, y).cv_results_
+
+
+def proba(estimator, X, y):
+    return estimator.fit(X, y).predict_proba(X)
+
+
+USES = {
+    "grid": lambda X, y: search(GridSearchCV(make(), GRID, refit=False), X, y),
+    "random": lambda X, y: search(
+        RandomizedSearchCV(make(), GRID, n_iter=4, random_state=0), X, y
+    ),
+    "halving": lambda X, y: search(
+        HalvingGridSearchCV(make(), GRID, random_state=0, min_resources=60), X, y
+    ),
+    "cross_validate": lambda X, y: cross_validate(
+        make(), X, y, scoring=["accuracy", "neg_log_loss"], return_train_score=True
+    ),
+    "cross_val_predict": lambda X, y: cross_val_predict(
+        make(), X, y, method="predict_proba"
+    ),
+    "learning_curve": lambda X, y: learning_curve(make(), X, y)[1:3],
+    "validation_curve": lambda X, y: validation_curve(
+        make(), X, y, param_name="hidden_units", param_range=[2, 4, 8]
+    ),
+    "bagging": lambda X, y: proba(
+        BaggingClassifier(make(), n_estimators=7, random_state=0), X, y
+    ),
+    "voting": lambda X, y: proba(
+        VotingClassifier(
+            [("a", make()), ("b", LogisticRegression()), ("c", make(hidden_units=4))],
+            voting="soft",
+        ),
+        X,
+        y,
+    ),
+    "stacking": lambda X, y: proba(
+        StackingClassifier(
+            [("net", make()), ("forest", RandomForestClassifier(5, random_state=0))]
+        ),
+        X,
+        y,
+    ),
+    "one vs rest": lambda X, y: proba(OneVsRestClassifier(make()), X, y),
+    "calibrated": lambda X, y: proba(CalibratedClassifierCV(make()), X, y),
+    "permutation": lambda X, y: permutation_test_score(
+        make(), X, y, n_permutations=5, random_state=0
+    ),
+    "multi-output": lambda X, y: (
+        MultiOutputClassifier(make()).fit(X, np.c_[y, y > 0]).predict(X)
+    ),
+    "pipeline": lambda X, y: search(
+        GridSearchCV(
+            make_pipeline(StandardScaler(), make()),
+            {"torchblobclassifier__hidden_units": [2, (3, 4), ()]},
+        ),
+        X,
+        y,
+    ),
+    "kinds": lambda X, y: search(
+        GridSearchCV(
+            make(),
+            {
+                "optimizer": ["sgd", "adam"],
+                "batch_size": [None, 32],
+                "max_epochs": [3, 5],
+                "early_stopping": [False, True],
+                "callbacks": [None, [Callback()]],
+            },
+            cv=2,
+        ),
+        X,
+        y,
+    ),
+    "no networks": lambda X, y: cross_val_score(OnePixel(), X, y),
+    "nested": lambda X, y: cross_val_score(
+        GridSearchCV(make(), GRID, cv=3), X, y, cv=3
+    ),
+    "thrice nested": lambda X, y: cross_val_score(
+        GridSearchCV(
+            BaggingClassifier(make(max_epochs=2), n_estimators=3, random_state=0),
+            {"max_samples": [0.5, 1.0]},
+            cv=2,
+        ),
+        X,
+        y,
+        cv=2,
+    ),
+}
+
+
+@pytest.mark.parametrize("n_jobs", [None, 3])
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_what_goes_through_joblib_gives_the_same_as_without(data, use, n_jobs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        expected = outcome_of(use(*data))
+        with together(n_jobs=n_jobs):
+            found = outcome_of(use(*data))
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        pairs = [(found[key], expected[key]) for key in expected]
+    else:
+        pairs = [(found, expected)]
+    for value, of_expected in pairs:
+        if isinstance(value, tuple):
+            value, of_expected = np.hstack(value), np.hstack(of_expected)
+        if np.asarray(of_expected).dtype.kind == "f":
+            np.testing.assert_allclose(value, of_expected, rtol=1e-9)
+        else:
+            np.testing.assert_array_equal(value, of_expected)
+
+
+def test_the_fits_of_a_search_train_in_stacks_by_shape(data, stacks):
+    with together():
+        GridSearchCV(make(), GRID, cv=5, refit=False).fit(*data)
+    assert stacks == [15, 15]
+
+
+def test_fits_of_nested_searches_meet(data, stacks):
+    with together():
+        cross_val_score(
+            GridSearchCV(make(), GRID, cv=2, refit=False),
+            *data,
+            cv=3,
+            scoring=lambda *args: 0.0,
+        )
+    assert stacks == [18, 18]
+
+
+@pytest.mark.parametrize(
+    ("params", "largest"),
+    [({"n_jobs": 7}, 7), ({"max_bytes": 1}, 1), ({"n_jobs": 1}, 1)],
+)
+def test_the_size_of_a_stack_is_bounded(data, stacks, params, largest):
+    with together(**params):
+        cross_val_score(make(), *data, cv=15)
+    assert max(stacks) == largest
+    assert sum(stacks) == 15
+
+
+@not_finite
+def test_one_fit_that_fails_is_one_score_that_is_missing(data):
+    grid = {"lr": [0.1, 1e200, 0.3]}
+    with (
+        together(),
+        pytest.warns(FitFailedWarning, match=r"(?s)5 fits failed.*loss became"),
+    ):
+        found = GridSearchCV(make(), grid).fit(*data)
+    scores = found.cv_results_["mean_test_score"]
+    assert np.isnan(scores).tolist() == [False, True, False]
+    assert found.best_params_["lr"] in (0.1, 0.3)
+
+
+@not_finite
+def test_a_scorer_that_fails_for_one_network_leaves_the_others_of_its_stack(
+    data, stacks
+):
+    def score(estimator, X, y):
+        if estimator.lr == 0.2:
+            raise ZeroDivisionError("nothing to score")
+        return estimator.score(X, y)
+
+    clf = make(early_stopping=True, scoring=score)
+    with together(), pytest.warns(FitFailedWarning, match="(?s).*nothing to score"):
+        found = GridSearchCV(clf, {"lr": [0.1, 0.2, 0.3]}, refit=False).fit(*data)
+    assert stacks[0] == 15
+    scores = found.cv_results_["mean_test_score"]
+    assert np.isnan(scores).tolist() == [False, True, False]
+
+
+def test_an_error_that_is_not_to_be_caught_ends_the_search(data):
+    with together(), pytest.raises(ValueError, match="training loss became"):
+        GridSearchCV(make(), {"lr": [0.1, 1e200]}, error_score="raise").fit(*data)
+
+
+@not_finite
+def test_an_error_of_a_callback_is_that_of_its_fit(data):
+    class Fail(Callback):
+        def on_batch_end(self, net, **kwargs):
+            raise ZeroDivisionError("callback")
+
+    grid = {"callbacks": [None, [Fail()], [Callback()]]}
+    with together(), pytest.warns(FitFailedWarning, match="(?s).*ZeroDivisionError"):
+        found = GridSearchCV(make(), grid, refit=False).fit(*data)
+    scores = found.cv_results_["mean_test_score"]
+    assert np.isnan(scores).tolist() == [False, True, False]
+
+
+def test_a_callback_may_end_its_own_fit(data):
+    class Stop(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    grid = {"callbacks": [None, [Stop()]]}
+    expected = GridSearchCV(make(), grid, refit=False).fit(*data).cv_results_
+    with together():
+        found = GridSearchCV(make(), grid, refit=False).fit(*data).cv_results_
+    key = "mean_test_score"
+    np.testing.assert_array_equal(found[key], expected[key])
+
+
+def test_warnings_reach_the_caller_as_often_as_without(data):
+    counts = []
+    for n_jobs in (1, None, 3):
+        with together(n_jobs=n_jobs), warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            cross_val_score(make(max_epochs=12, lr=1e-9), *data)
+        counts.append([warning.category for warning in seen])
+    assert counts == [[ConvergenceWarning] * 5] * 3
+
+
+@not_finite
+def test_warnings_that_are_errors_are_those_of_their_fits():
+    data = make_blobs(120, centers=3, random_state=0)
+    clf = make(max_epochs=60, tol=1.0)
+    with together(), warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        warnings.simplefilter("error", ConvergenceWarning)
+        found = GridSearchCV(clf, {"lr": [1e-9, 0.5]}, refit=False).fit(*data)
+    assert "5 fits failed with the following error" in str(seen[0].message)
+    assert "ConvergenceWarning" in str(seen[0].message)
+    scores = found.cv_results_["mean_test_score"]
+    assert np.isnan(scores).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("where", ["training", "task", "nested"])
+def test_ctrl_c_ends_a_search_at_once(data, where):
+    class Slow(OnePixel):
+        def fit(self, X, y):
+            for _ in range(30):
+                time.sleep(0.01)
+            return super().fit(X, y)
+
+    def interrupt():
+        time.sleep(1)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    work = {
+        "training": GridSearchCV(make(max_epochs=10**7), GRID),
+        "task": GridSearchCV(Slow(), {}, cv=KFold(100)),
+        "nested": GridSearchCV(GridSearchCV(make(max_epochs=10**7), GRID), {}),
+    }
+    # In the background, where CI is, programs begin with Ctrl-C turned off.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    begin = time.monotonic()
+    try:
+        with together(), pytest.raises(KeyboardInterrupt):
+            work[where].fit(*data)
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - begin < 5
+    with together():  # and the next works
+        assert np.isfinite(cross_val_score(make(), *data)).all()
+
+
+def test_searches_in_two_threads_do_not_disturb_each_other(data):
+    def run(seed):
+        with together():
+            clf = make(random_state=seed)
+            return GridSearchCV(clf, GRID, refit=False).fit(*data).cv_results_
+
+    expected = [run(seed)["mean_test_score"] for seed in range(3)]
+    # Filters of warnings, which scikit-learn sets in each task, are global.
+    with warnings.catch_warnings(), ThreadPoolExecutor(3) as pool:
+        for found, scores in zip(pool.map(run, range(3)), expected, strict=True):
+            np.testing.assert_array_equal(found["mean_test_score"], scores)
+
+
+def test_fits_in_threads_that_a_task_starts_train_alone(data, stacks):
+    def task(seed):
+        with ThreadPoolExecutor(1) as pool:
+            clf = make(random_state=seed)
+            return pool.submit(clf.fit, *data).result().score(*data)
+
+    with together():
+        scores = joblib.Parallel()(joblib.delayed(task)(k) for k in range(3))
+    assert scores == [make(random_state=k).fit(*data).score(*data) for k in range(3)]
+    assert stacks == [1] * 6
+
+
+def test_results_come_in_the_order_of_the_tasks():
+    with together():
+        tasks = (joblib.delayed(pow)(k, 2) for k in range(1000))
+        assert joblib.Parallel()(tasks) == [k * k for k in range(1000)]
+    with joblib.Parallel(backend="torchblob", n_jobs=5) as parallel:
+        for n in (3, 0, 20):
+            found = parallel(joblib.delayed(abs)(-k) for k in range(n))
+            assert found == list(range(n))
+
+
+def test_a_parallel_that_has_failed_can_be_used_again():
+    with joblib.Parallel(backend="torchblob", n_jobs=5) as parallel:
+        with pytest.raises(ZeroDivisionError):
+            parallel(joblib.delayed(divmod)(1, k) for k in (3, 2, 1, 0, 1))
+        assert parallel([joblib.delayed(abs)(-1)]) == [1]
+
+
+def test_a_search_tells_how_far_it_is(data, capsys):
+    with together(n_jobs=8, verbose=10):
+        GridSearchCV(make(), GRID, refit=False, verbose=3).fit(*data)
+    out, err = capsys.readouterr()
+    assert "totalling 30 fits" in out
+    assert out.count("[CV 1/5] END") == 6
+    assert "[torchblob]: Trained 8 networks" in err
+    assert "Done  30 out of  30" in err
+
+
+def test_a_stack_prints_one_log(data, capsys):
+    with together():
+        cross_val_score(make(verbose=4, max_epochs=8), *data)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith("5 networks, means | Epoch: 4 | Loss: ")
+
+
+def test_the_threads_of_torch_are_given_back(data, set_threads):
+    set_threads(2)
+    with together():
+        cross_val_score(
+            make(hidden_units=64), *[np.tile(data[0], (50, 1)), np.tile(data[1], 50)]
+        )
+    assert torch.get_num_threads() == 2
+
+
+def test_a_number_of_jobs_of_zero_is_refused(data):
+    with together(n_jobs=0), pytest.raises(ValueError, match="n_jobs == 0"):
+        cross_val_score(make(), *data)
+
+
+def test_memory_that_is_free_is_known():
+    assert _rendezvous.free_bytes(torch.device("cpu")) > 2**20
+    if sys.platform == "linux":
+        assert _rendezvous.free_bytes(torch.device("cpu")) < 2**50

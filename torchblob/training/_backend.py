@@ -1,0 +1,103 @@
+"""The joblib backend "torchblob", whose tasks train their networks together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from joblib import register_parallel_backend
+from joblib.parallel import ParallelBackendBase
+
+from torchblob.training._rendezvous import Job, Rendezvous
+
+MOST_JOBS = 256
+"""Tasks in flight by default: more make stacks hardly faster, and take memory."""
+
+
+class StackBackend(ParallelBackendBase):
+    """Runs the tasks of :class:`joblib.Parallel` so that their networks train together.
+
+    Select it by `joblib.parallel_config(backend="torchblob")`. See
+    :mod:`torchblob.training._rendezvous` for how it works.
+
+    Parameters
+    ----------
+    nesting_level : int, default=None
+        As joblib gives it.
+    inner_max_num_threads : int, default=None
+        Without effect: the number of threads follows from the work.
+    max_bytes : int, default=None
+        Memory of networks and rows that wait to be trained, from which on they are
+        trained before other tasks begin. None is a quarter of what is free on the
+        device.
+    rendezvous : Rendezvous, default=None
+        That of the task which this backend's tasks are part of.
+    """
+
+    uses_threads = True
+    supports_sharedmem = True
+    default_n_jobs = -1
+
+    def __init__(
+        self,
+        nesting_level: int | None = None,
+        inner_max_num_threads: int | None = None,
+        max_bytes: int | None = None,
+        rendezvous: Rendezvous | None = None,
+    ) -> None:
+        super().__init__(nesting_level, inner_max_num_threads)
+        self._max_bytes = max_bytes
+        self._is_nested = rendezvous is not None
+        self._rendezvous = rendezvous
+        self._jobs: set[Job] = set()
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return how many tasks may be in flight: `n_jobs`, or many if that is -1."""
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        return MOST_JOBS if n_jobs is None or n_jobs < 0 else n_jobs
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **kwargs: Any) -> int:
+        """Prepare for the tasks of a call of :class:`joblib.Parallel`."""
+        most_jobs: int = super().configure(n_jobs, parallel, **kwargs)
+        self._jobs = set()
+        if not self._is_nested:
+            report = _print if parallel is not None and parallel.verbose else None
+            self._rendezvous = Rendezvous(most_jobs, self._max_bytes, report)
+        return most_jobs
+
+    def submit(
+        self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None
+    ) -> Job:
+        """Return a job whose `get` returns what `func` does."""
+        assert self._rendezvous is not None
+        job = self._rendezvous.submit(func, callback)
+        self._jobs.add(job)
+        return job
+
+    # What joblib before 1.5 calls it.
+    apply_async = submit
+
+    def get_nested_backend(self) -> tuple[ParallelBackendBase, int | None]:
+        """Return a backend whose tasks meet those of this one."""
+        level = (self.nesting_level or 0) + 1
+        return StackBackend(level, rendezvous=self._rendezvous), None
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """End the tasks that have not ended."""
+        assert self._rendezvous is not None
+        self._rendezvous.cancel(self._jobs)
+        if not self._is_nested:
+            self._rendezvous.close()
+        if ensure_ready:
+            self.configure(self.parallel.n_jobs, self.parallel)
+
+
+def _print(message: str) -> None:
+    sys.stderr.write(f"[torchblob]: {message}\n")
+
+
+def register() -> None:
+    """Make the backend known to joblib."""
+    register_parallel_backend("torchblob", StackBackend)
