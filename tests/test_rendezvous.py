@@ -347,7 +347,7 @@ def test_warnings_that_are_errors_are_those_of_their_fits():
         warnings.simplefilter("always")
         warnings.simplefilter("error", ConvergenceWarning)
         found = GridSearchCV(clf, {"lr": [1e-9, 0.5]}, refit=False).fit(*data)
-    assert "5 fits failed with the following error" in str(seen[0].message)
+    assert "5 fits failed out of a total of 10" in str(seen[0].message)
     assert "ConvergenceWarning" in str(seen[0].message)
     scores = found.cv_results_["mean_test_score"]
     assert np.isnan(scores).tolist() == [True, False]
