@@ -95,6 +95,7 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device(args.device)
     warnings.simplefilter("ignore", ConvergenceWarning)
+    warnings.filterwarnings("ignore", "Got `batch_size`")  # of a fold
     print_machine(device)
     X, y = TUTORIAL.data()
 

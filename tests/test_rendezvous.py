@@ -1,5 +1,6 @@
 """Searches whose fits train together: the same results, and nothing is left behind."""
 
+import gc
 import signal
 import sys
 import threading
@@ -65,7 +66,9 @@ def _watchdog():
 def _nothing_is_left_behind():
     threads, filters = threading.active_count(), warnings.filters
     contents, show = list(warnings.filters), warnings.showwarning
+    frozen = gc.get_freeze_count()
     yield
+    assert gc.get_freeze_count() == frozen
     assert threading.active_count() == threads
     assert warnings.filters is filters
     assert warnings.filters == contents

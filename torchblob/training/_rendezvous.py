@@ -134,6 +134,9 @@ class Job:
 
     def _work(self) -> None:
         _here.job = self
+        # Each thread that splits an operation has threads of torch's for it, which
+        # outlive the operation and then keep the processor busy for a while.
+        torch.set_num_threads(1)
         try:
             self._result = self._call()
         except BaseException as error:
@@ -170,6 +173,7 @@ class Rendezvous:
         report: Callable[[str], object] | None = None,
     ) -> None:
         self.turn_ended = Signal()
+        self._n_threads = torch.get_num_threads()
         self._most_jobs, self._most_bytes = most_jobs, most_bytes
         self._report = report
         self._new: deque[Job] = deque()
@@ -226,10 +230,13 @@ class Rendezvous:
                 self._ready.append(job)
 
     def close(self) -> None:
-        """End all jobs that have not ended."""
-        self.cancel([*self._new, *self._live])
-        while self._ready:
-            self._give_turn(self._ready.popleft())
+        """End all jobs that have not ended; give torch its threads back."""
+        try:
+            self.cancel([*self._new, *self._live])
+            while self._ready:
+                self._give_turn(self._ready.popleft())
+        finally:
+            torch.set_num_threads(self._n_threads)
 
     def _following(self) -> Job | None:
         """Return the job whose turn it is, if one can go on."""
@@ -272,6 +279,7 @@ class Rendezvous:
 
     def _train_waiting(self) -> None:
         """Train all networks that are waited for."""
+        torch.set_num_threads(self._n_threads)
         waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
         jobs = {member: job for job, member in waiting.items()}
         for stack in stacks_of(list(jobs)):
