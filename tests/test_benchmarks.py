@@ -13,6 +13,7 @@ SHORT = {
     "fit.py": ["--only", "0", "--repeats", "1", "--networks", "3", "--skorch"],
     "predict.py": ["--repeats", "1"],
     "memory.py": ["--rows", "20000"],
+    "search.py": ["--repeats", "1", "--many", "50"],
 }
 
 
@@ -32,6 +33,7 @@ def test_a_benchmark_prints_a_row_for_each_work(name):
         "fit.py": ["800x2", "of GEMM rate", "3 networks"],
         "predict.py": ["1000000 x 2", "1 x 2"],
         "memory.py": ["fit, 3 epochs", "predict_proba"],
+        "search.py": ["without the backend: the same", "50 fits in one search"],
     }
     for words in expected[name]:
         assert words in done.stdout
