@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
@@ -412,6 +413,31 @@ def test_fits_in_threads_that_a_task_starts_train_alone(data, stacks):
         scores = joblib.Parallel()(joblib.delayed(task)(k) for k in range(3))
     assert scores == [make(random_state=k).fit(*data).score(*data) for k in range(3)]
     assert stacks == [1] * 6
+
+
+def test_a_task_may_select_the_backend_itself(data, stacks):
+    def task(seed):
+        with together():
+            return cross_val_score(make(random_state=seed), *data, cv=4)
+
+    expected = [task(seed) for seed in range(3)]
+    stacks.clear()
+    with together():
+        found = joblib.Parallel()(joblib.delayed(task)(seed) for seed in range(3))
+    np.testing.assert_array_equal(found, expected)
+    assert stacks == [12]
+
+
+def test_results_are_not_kept(data):
+    class Result:
+        pass
+
+    with together():
+        results = joblib.Parallel()(joblib.delayed(Result)() for _ in range(3))
+        alive = [weakref.ref(result) for result in results]
+        del results
+        gc.collect()
+        assert [ref() for ref in alive] == [None] * 3
 
 
 def test_results_come_in_the_order_of_the_tasks():

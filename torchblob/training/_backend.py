@@ -6,11 +6,12 @@ import gc
 import sys
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 from joblib import register_parallel_backend
 from joblib.parallel import ParallelBackendBase
 
-from torchblob.training._rendezvous import Job, Rendezvous
+from torchblob.training._rendezvous import Job, Rendezvous, current_rendezvous
 
 MOST_JOBS = 256
 """Tasks in flight by default: more make stacks hardly faster, and take memory."""
@@ -32,8 +33,6 @@ class StackBackend(ParallelBackendBase):
         Memory of networks and rows that wait to be trained, from which on they are
         trained before other tasks begin. None is a quarter of what is free on the
         device.
-    rendezvous : Rendezvous, default=None
-        That of the task which this backend's tasks are part of.
     """
 
     uses_threads = True
@@ -45,14 +44,13 @@ class StackBackend(ParallelBackendBase):
         nesting_level: int | None = None,
         inner_max_num_threads: int | None = None,
         max_bytes: int | None = None,
-        rendezvous: Rendezvous | None = None,
     ) -> None:
         super().__init__(nesting_level, inner_max_num_threads)
         self._max_bytes = max_bytes
-        self._is_nested = rendezvous is not None
-        self._rendezvous = rendezvous
-        self._jobs: set[Job] = set()
-        self._freezes = False
+        self._rendezvous: Rendezvous | None = None
+        self._is_nested = self._freezes = False
+        # Not to keep what they return.
+        self._jobs: WeakSet[Job] = WeakSet()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return how many tasks may be in flight: `n_jobs`, or many if that is -1."""
@@ -63,7 +61,9 @@ class StackBackend(ParallelBackendBase):
     def configure(self, n_jobs: int = 1, parallel: Any = None, **kwargs: Any) -> int:
         """Prepare for the tasks of a call of :class:`joblib.Parallel`."""
         most_jobs: int = super().configure(n_jobs, parallel, **kwargs)
-        self._jobs = set()
+        self._jobs = WeakSet()
+        self._rendezvous = current_rendezvous()
+        self._is_nested = self._rendezvous is not None
         if not self._is_nested:
             report = _print if parallel is not None and parallel.verbose else None
             self._rendezvous = Rendezvous(most_jobs, self._max_bytes, report)
@@ -84,7 +84,7 @@ class StackBackend(ParallelBackendBase):
     def get_nested_backend(self) -> tuple[ParallelBackendBase, int | None]:
         """Return a backend whose tasks meet those of this one."""
         level = (self.nesting_level or 0) + 1
-        return StackBackend(level, rendezvous=self._rendezvous), None
+        return StackBackend(level), None
 
     def start_call(self) -> None:
         """Prepare for many objects that live long, at the beginning of a call."""

@@ -40,6 +40,12 @@ def train_together(member: Member) -> None:
         job.train(member)
 
 
+def current_rendezvous() -> Rendezvous | None:
+    """Return that of the job whose thread this is, if it is one's."""
+    job = getattr(_here, "job", None)
+    return None if job is None else job.rendezvous
+
+
 class Cancelled(BaseException):
     """Raised in the thread of a job whose outcome nobody waits for any longer."""
 
@@ -58,6 +64,8 @@ class Job:
 
     Attributes
     ----------
+    rendezvous : Rendezvous
+        That gives the turns.
     done : bool
         Whether it has ended.
     cancelled : bool
@@ -78,7 +86,7 @@ class Job:
         self.callback = callback
         self.failure: BaseException | None = None
         self.waiter: Job | None = None
-        self._rendezvous, self._call = rendezvous, call
+        self.rendezvous, self._call = rendezvous, call
         self._thread: threading.Thread | None = None
         self._turn = Signal()
         self._result: Any = None
@@ -86,7 +94,7 @@ class Job:
 
     def get(self, timeout: float | None = None) -> Any:
         """Wait until the job has ended; return its result or raise its error."""
-        self._rendezvous.wait_for(self)
+        self.rendezvous.wait_for(self)
         if self._error is not None:
             raise self._error
         return self._result
@@ -94,7 +102,7 @@ class Job:
     def train(self, member: Member) -> None:
         """Have a network trained, from the job's own thread."""
         if not self.cancelled:
-            self._rendezvous.add_waiting(self, member)
+            self.rendezvous.add_waiting(self, member)
         self.pause()
         if self.failure is not None:
             failure, self.failure = self.failure, None
@@ -122,7 +130,7 @@ class Job:
         # were, and comes back to its own.
         with warnings.catch_warnings():
             if not self.cancelled:
-                self._rendezvous.turn_ended.give()
+                self.rendezvous.turn_ended.give()
                 self._turn.wait()
         if self.cancelled:
             raise Cancelled
@@ -144,7 +152,7 @@ class Job:
         finally:
             del _here.job
             self.done = True
-            self._rendezvous.turn_ended.give()
+            self.rendezvous.turn_ended.give()
 
 
 class Rendezvous:
