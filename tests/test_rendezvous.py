@@ -428,6 +428,24 @@ def test_a_task_may_select_the_backend_itself(data, stacks):
     assert stacks == [12]
 
 
+def test_tasks_may_be_made_by_fits_and_by_searches(data, stacks):
+    def make_tasks(seed):
+        for k in range(9):
+            yield joblib.delayed(pow)(k, 2)
+            make(random_state=seed).fit(*data)
+
+    def task(seed):
+        return joblib.Parallel(n_jobs=2, pre_dispatch=4)(make_tasks(seed))
+
+    with together():
+        found = joblib.Parallel()(joblib.delayed(task)(seed) for seed in range(3))
+        assert found == [[k * k for k in range(9)]] * 3
+        scores = joblib.Parallel()(
+            joblib.delayed(np.mean)(cross_val_score(make(), *data)) for _ in range(3)
+        )
+    assert scores == [cross_val_score(make(), *data).mean()] * 3
+
+
 def test_results_are_not_kept(data):
     class Result:
         pass

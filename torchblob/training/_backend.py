@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakSet
 
 from joblib import register_parallel_backend
-from joblib.parallel import ParallelBackendBase
+from joblib.parallel import FallbackToBackend, ParallelBackendBase
 
 from torchblob.training._rendezvous import Job, Rendezvous, current_rendezvous
 
@@ -59,15 +59,13 @@ class StackBackend(ParallelBackendBase):
         return MOST_JOBS if n_jobs is None or n_jobs < 0 else n_jobs
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **kwargs: Any) -> int:
-        """Prepare for the tasks of a call of :class:`joblib.Parallel`."""
-        most_jobs: int = super().configure(n_jobs, parallel, **kwargs)
-        self._jobs = WeakSet()
-        self._rendezvous = current_rendezvous()
-        self._is_nested = self._rendezvous is not None
-        if not self._is_nested:
-            report = _print if parallel is not None and parallel.verbose else None
-            self._rendezvous = Rendezvous(most_jobs, self._max_bytes, report)
-        return most_jobs
+        """Prepare for the calls of a :class:`joblib.Parallel`."""
+        if self._rendezvous is not None:
+            # In use, by a call whose tasks are still being made: by this one.
+            level = self.nesting_level
+            raise FallbackToBackend(StackBackend(level, max_bytes=self._max_bytes))
+        self._most_jobs: int = super().configure(n_jobs, parallel, **kwargs)
+        return self._most_jobs
 
     def submit(
         self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None
@@ -87,28 +85,33 @@ class StackBackend(ParallelBackendBase):
         return StackBackend(level), None
 
     def start_call(self) -> None:
-        """Prepare for many objects that live long, at the beginning of a call."""
-        # Else each of the collections that they cause goes through all objects of all
-        # modules, which takes as long as training dozens of small networks.
-        self._freezes = not self._is_nested and gc.get_freeze_count() == 0
+        """Prepare for the tasks of a call."""
+        self._rendezvous = current_rendezvous()
+        self._is_nested = self._rendezvous is not None
+        if self._is_nested:
+            return
+        report = _print if self.parallel.verbose else None
+        self._rendezvous = Rendezvous(self._most_jobs, self._max_bytes, report)
+        # Many objects will live long. Each of the collections that they cause would go
+        # through all objects of all modules, which takes as long as training dozens of
+        # small networks.
+        self._freezes = gc.get_freeze_count() == 0
         if self._freezes:
             gc.freeze()
 
     def stop_call(self) -> None:
         """Leave nothing behind, at the end of a call."""
+        rendezvous, self._rendezvous = self._rendezvous, None
         if self._freezes:
+            self._freezes = False
             gc.unfreeze()
-        if not self._is_nested and self._rendezvous is not None:
-            self._rendezvous.close()
+        if rendezvous is not None and not self._is_nested:
+            rendezvous.close()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """End the tasks that have not ended."""
-        assert self._rendezvous is not None
-        self._rendezvous.cancel(self._jobs)
-        if not self._is_nested:
-            self._rendezvous.close()
-        if ensure_ready:
-            self.configure(self.parallel.n_jobs, self.parallel)
+        if self._rendezvous is not None:
+            self._rendezvous.cancel(self._jobs)
 
 
 def _print(message: str) -> None:

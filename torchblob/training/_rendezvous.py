@@ -17,6 +17,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -72,8 +73,10 @@ class Job:
         Whether it should end.
     failure : BaseException or None
         Why the network that it waits for could not be trained.
-    waiter : Job or None
-        A job that waits for this one.
+    submitter : Job or None
+        The job in whose thread this one was submitted.
+    turn_ended : Signal
+        Given at the end of each of its turns.
     """
 
     def __init__(
@@ -85,7 +88,9 @@ class Job:
         self.done = self.cancelled = False
         self.callback = callback
         self.failure: BaseException | None = None
-        self.waiter: Job | None = None
+        self.submitter: Job | None = getattr(_here, "job", None)
+        self.turn_ended = Signal()
+        self._ended: deque[Job] = deque()
         self.rendezvous, self._call = rendezvous, call
         self._thread: threading.Thread | None = None
         self._turn = Signal()
@@ -99,6 +104,20 @@ class Job:
             raise self._error
         return self._result
 
+    def finish(self) -> None:
+        """Tell who submitted the job, in the same thread, that it has ended."""
+        if self.callback is not None and not self.cancelled:
+            self.callback(self)
+
+    def note_end(self, job: Job) -> None:
+        """Take a job that this one has submitted, and that has ended."""
+        self._ended.append(job)
+
+    def finish_others(self) -> None:
+        """Finish jobs that have ended, in the job's own thread."""
+        while self._ended:
+            self._ended.popleft().finish()
+
     def train(self, member: Member) -> None:
         """Have a network trained, from the job's own thread."""
         if not self.cancelled:
@@ -107,6 +126,11 @@ class Job:
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has a thread."""
+        return self._thread is not None
 
     def go_on(self) -> None:
         """Give the job its first turn, or another after a pause."""
@@ -130,7 +154,7 @@ class Job:
         # were, and comes back to its own.
         with warnings.catch_warnings():
             if not self.cancelled:
-                self.rendezvous.turn_ended.give()
+                self.turn_ended.give()
                 self._turn.wait()
         if self.cancelled:
             raise Cancelled
@@ -152,7 +176,7 @@ class Job:
         finally:
             del _here.job
             self.done = True
-            self.rendezvous.turn_ended.give()
+            self.turn_ended.give()
 
 
 class Rendezvous:
@@ -168,10 +192,6 @@ class Rendezvous:
     report : callable, default=None
         Called with a line of text where the training has made progress.
 
-    Attributes
-    ----------
-    turn_ended : Signal
-        Given by a job at the end of each of its turns.
     """
 
     def __init__(
@@ -180,8 +200,7 @@ class Rendezvous:
         most_bytes: int | None = None,
         report: Callable[[str], object] | None = None,
     ) -> None:
-        self.turn_ended = Signal()
-        self._n_threads = torch.get_num_threads()
+        self._n_threads = _SearchThreads.begin()
         self._most_jobs, self._most_bytes = most_jobs, most_bytes
         self._report = report
         self._new: deque[Job] = deque()
@@ -189,6 +208,7 @@ class Rendezvous:
         self._ready: deque[Job] = deque()
         self._waiting: dict[Job, Member] = {}
         self._waiting_bytes = 0
+        self._idle: set[Job] = set()
         self._running: Job | None = None
 
     def submit(
@@ -207,15 +227,21 @@ class Rendezvous:
         here = getattr(_here, "job", None)
         if here is not None:
             while not job.done:
-                job.waiter = here
-                here.pause()
+                self._idle.add(here)
+                try:
+                    here.pause()
+                finally:
+                    self._idle.discard(here)
+                here.finish_others()
             return
         while not job.done:
             following = self._following()
-            if following is None:
+            if following is not None:
+                self._give_turn(following)
+            elif self._waiting:
                 self._train_waiting()
             else:
-                self._give_turn(following)
+                raise RuntimeError("torchblob: no task can go on; they were cancelled.")
 
     def add_waiting(self, job: Job, member: Member) -> None:
         """Note that a job waits for its network to be trained."""
@@ -234,7 +260,9 @@ class Rendezvous:
                 self._new.remove(job)
                 job.done = True
             elif job is not self._running and job not in self._ready:
-                self._waiting.pop(job, None)
+                member = self._waiting.pop(job, None)
+                if member is not None:
+                    self._waiting_bytes -= member.n_bytes()
                 self._ready.append(job)
 
     def close(self) -> None:
@@ -244,7 +272,7 @@ class Rendezvous:
             while self._ready:
                 self._give_turn(self._ready.popleft())
         finally:
-            torch.set_num_threads(self._n_threads)
+            _SearchThreads.end()
 
     def _following(self) -> Job | None:
         """Return the job whose turn it is, if one can go on."""
@@ -266,24 +294,36 @@ class Rendezvous:
         self._running = job
         self._live.add(job)
         with warnings.catch_warnings():  # see Job.pause
-            job.go_on()
             try:
-                self.turn_ended.wait()
+                job.go_on()
+                job.turn_ended.wait()
             except BaseException:
-                # It still runs, and ends at its next pause.
-                job.cancelled = True
-                self.turn_ended.wait(GRACE)
+                self._interrupt(job)
                 raise
             finally:
                 self._running = None
         if job.done:
             self._live.remove(job)
             job.join()
-            waiter = job.waiter
-            if waiter is not None and not waiter.done and waiter not in self._ready:
-                self._ready.append(waiter)
-            if job.callback is not None and not job.cancelled:
-                job.callback(job)
+            submitter = job.submitter
+            if submitter is None:
+                job.finish()
+            else:
+                submitter.note_end(job)
+                if submitter in self._idle and submitter not in self._ready:
+                    self._ready.append(submitter)
+
+    def _interrupt(self, job: Job) -> None:
+        """End the job whose turn it is, which may run on; wait a little for it."""
+        job.cancelled = True
+        end = time.monotonic() + GRACE
+        while not job.done and (seconds := end - time.monotonic()) > 0:
+            if job.begun:
+                job.go_on()  # if it has paused in the meantime
+            job.turn_ended.wait(seconds)
+        if job.done:
+            self._live.discard(job)
+            job.join()
 
     def _train_waiting(self) -> None:
         """Train all networks that are waited for."""
@@ -303,6 +343,33 @@ class Rendezvous:
         self._ready.extend(waiting)
 
 
+class _SearchThreads:
+    """The number of torch's threads that searches have, in whatever threads they run.
+
+    Jobs set the number of their own threads, and with it torch's default for others.
+    """
+
+    _lock = threading.Lock()
+    _n_open = 0
+    _n_threads = 1
+
+    @classmethod
+    def begin(cls) -> int:
+        """Note that a search begins; return its number of threads."""
+        with cls._lock:
+            if not cls._n_open:
+                cls._n_threads = torch.get_num_threads()
+            cls._n_open += 1
+            return cls._n_threads
+
+    @classmethod
+    def end(cls) -> None:
+        """Give torch its threads back at the end of a search."""
+        with cls._lock:
+            cls._n_open -= 1
+            torch.set_num_threads(cls._n_threads)
+
+
 class Signal:
     """Wakes a thread, the one that waits or the first that will."""
 
@@ -311,8 +378,9 @@ class Signal:
         self._lock.acquire()
 
     def give(self) -> None:
-        """Wake the thread."""
-        self._lock.release()
+        """Wake the thread, once if this is called twice before it waits."""
+        with suppress(RuntimeError):
+            self._lock.release()
 
     def wait(self, timeout: float = -1) -> None:
         """Sleep until woken, or for some seconds at most."""
