@@ -15,6 +15,8 @@ import torch
 from sklearn.datasets import make_blobs
 from sklearn.model_selection import train_test_split
 
+from torchblob.training import _stack
+
 
 @pytest.fixture(scope="session")
 def blobs():
@@ -29,6 +31,20 @@ def small():
     """Return 120 well separated rows of 3 classes in 4 features, scaled, float64."""
     X, y = make_blobs(120, n_features=4, centers=3, cluster_std=1.0, random_state=0)
     return (X - X.mean(0)) / X.std(0), y
+
+
+@pytest.fixture
+def stacks(monkeypatch):
+    """Return a list that gets the number of networks of each stack."""
+    numbers = []
+
+    class Counted(_stack._Stack):
+        def __init__(self, members, *args):
+            numbers.append(len(members))
+            super().__init__(members, *args)
+
+    monkeypatch.setattr(_stack, "_Stack", Counted)
+    return numbers
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 from torchblob import TorchBlobClassifier
-from torchblob.training import _rendezvous, _stack
+from torchblob.training import _rendezvous
 
 SECONDS = 60
 
@@ -74,20 +74,6 @@ def _nothing_is_left_behind():
     assert warnings.filters is filters
     assert warnings.filters == contents
     assert warnings.showwarning is show
-
-
-@pytest.fixture
-def stacks(monkeypatch):
-    """Return a list that gets the number of networks of each stack."""
-    numbers = []
-
-    class Counted(_stack._Stack):
-        def __init__(self, members, *args):
-            numbers.append(len(members))
-            super().__init__(members, *args)
-
-    monkeypatch.setattr(_stack, "_Stack", Counted)
-    return numbers
 
 
 @pytest.fixture(scope="module")

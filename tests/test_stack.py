@@ -10,7 +10,7 @@ from skorch.callbacks import Callback
 from torchblob import TorchBlobClassifier
 from torchblob._data import check_table
 from torchblob._problem import make_net, make_task
-from torchblob.training import _engine, _layout, _stack, _threads, train
+from torchblob.training import _engine, _layout, _threads, train
 from torchblob.training._groups import Group
 from torchblob.training._layout import Layout, Shape
 from torchblob.training._task import Member
@@ -21,20 +21,6 @@ def data():
     """Return 300 rows of 3 classes in 4 features, which overlap, scaled."""
     X, y = make_blobs(300, n_features=4, centers=3, cluster_std=4.0, random_state=0)
     return (X - X.mean(0)) / X.std(0), y
-
-
-@pytest.fixture
-def stacks(monkeypatch):
-    """Return a list that gets the number of networks of each stack."""
-    numbers = []
-
-    class Counted(_stack._Stack):
-        def __init__(self, members, *args):
-            numbers.append(len(members))
-            super().__init__(members, *args)
-
-    monkeypatch.setattr(_stack, "_Stack", Counted)
-    return numbers
 
 
 def prepare(X, y, sample_weight=None, X_val=None, y_val=None, **params):

@@ -11,7 +11,7 @@ from weakref import WeakSet
 from joblib import register_parallel_backend
 from joblib.parallel import FallbackToBackend, ParallelBackendBase
 
-from torchblob.training._rendezvous import Job, Rendezvous, current_rendezvous
+from torchblob.training._rendezvous import Job, Rendezvous, current_job
 
 MOST_JOBS = 256
 """Tasks in flight by default: more make stacks hardly faster, and take memory."""
@@ -86,9 +86,10 @@ class StackBackend(ParallelBackendBase):
 
     def start_call(self) -> None:
         """Prepare for the tasks of a call."""
-        self._rendezvous = current_rendezvous()
-        self._is_nested = self._rendezvous is not None
-        if self._is_nested:
+        job = current_job()
+        self._is_nested = job is not None
+        if job is not None:
+            self._rendezvous = job.rendezvous
             return
         report = _print if self.parallel.verbose else None
         self._rendezvous = Rendezvous(self._most_jobs, self._max_bytes, report)

@@ -34,17 +34,16 @@ _here = threading.local()
 
 def train_together(member: Member) -> None:
     """Train a network, with those of other jobs if this is the thread of a job."""
-    job = getattr(_here, "job", None)
+    job = current_job()
     if job is None:
         train([member])
     else:
         job.train(member)
 
 
-def current_rendezvous() -> Rendezvous | None:
-    """Return that of the job whose thread this is, if it is one's."""
-    job = getattr(_here, "job", None)
-    return None if job is None else job.rendezvous
+def current_job() -> Job | None:
+    """Return the job whose thread this is, if it is one's."""
+    return getattr(_here, "job", None)
 
 
 class Cancelled(BaseException):
@@ -88,7 +87,7 @@ class Job:
         self.done = self.cancelled = False
         self.callback = callback
         self.failure: BaseException | None = None
-        self.submitter: Job | None = getattr(_here, "job", None)
+        self.submitter = current_job()
         self.turn_ended = Signal()
         self._ended: deque[Job] = deque()
         self.rendezvous, self._call = rendezvous, call
@@ -191,7 +190,6 @@ class Rendezvous:
         begin; None is a quarter of what is free on their device.
     report : callable, default=None
         Called with a line of text where the training has made progress.
-
     """
 
     def __init__(
@@ -224,7 +222,7 @@ class Rendezvous:
 
         In the thread of another job, that one pauses. Elsewhere, this gives the turns.
         """
-        here = getattr(_here, "job", None)
+        here = current_job()
         if here is not None:
             while not job.done:
                 self._idle.add(here)
