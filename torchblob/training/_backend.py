@@ -11,7 +11,8 @@ from weakref import WeakSet
 from joblib import register_parallel_backend
 from joblib.parallel import FallbackToBackend, ParallelBackendBase
 
-from torchblob.training._rendezvous import Job, Rendezvous, current_job
+from torchblob.training._jobs import Job, current_job
+from torchblob.training._rendezvous import Rendezvous
 
 MOST_JOBS = 256
 """Tasks in flight by default: more make stacks hardly faster, and take memory."""

@@ -15,10 +15,12 @@ from skorch.history import History
 from torch import nn
 
 from torchblob.nn import BlobModel
+from torchblob.training._dask import current_worker, train_at
+from torchblob.training._jobs import current_job
 from torchblob.training._predictions import walk
-from torchblob.training._rendezvous import train_together
 from torchblob.training._samples import Samples
 from torchblob.training._sections import copy_state
+from torchblob.training._stack import train
 from torchblob.training._task import Member, StopTraining, Task
 from torchblob.training._weights import parameters_of
 
@@ -180,7 +182,7 @@ class BlobNet(NeuralNetClassifier):
             task = Task(samples, self.max_epochs if epochs is None else epochs)
         member, interrupted = Member(self, task), False
         try:
-            train_together(member)
+            _train_together(member)
         except KeyboardInterrupt:
             interrupted = True
         if member.error is not None:
@@ -219,3 +221,13 @@ class BlobNet(NeuralNetClassifier):
         for _, logits in walk(self.module_, X, slice(0, X.shape[0])):
             # A copy: the next block overwrites the kernel's.
             yield logits.mT.clone().to(device)
+
+
+def _train_together(member: Member) -> None:
+    """Train a network, with those of other tasks if this is the thread of one."""
+    if (job := current_job()) is not None:
+        job.train(member)
+    elif (worker := current_worker()) is not None:
+        train_at(worker, member)
+    else:
+        train([member])
