@@ -127,11 +127,12 @@ def test_loss_and_gradient_agree_with_autograd(
 
 @pytest.mark.parametrize("dropout", [False, True])
 @pytest.mark.parametrize("hidden_units", [(WIDE, 5), (5, WIDE), (WIDE, WIDE)])
+@pytest.mark.parametrize("n_networks", [1, 3])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_layers_that_lie_row_by_row_agree_with_autograd_too(
-    activation, hidden_units, dropout
+def test_wide_layers_agree_with_autograd_too(
+    activation, n_networks, hidden_units, dropout
 ):
-    stack = Stack(1, hidden_units, activation, dropout=dropout)
+    stack = Stack(n_networks, hidden_units, activation, dropout=dropout)
     kernel, gradients = stack.kernel()
     assert_agree(stack, stack.accumulate(kernel, size=20), gradients)
 

@@ -260,11 +260,14 @@ def check_labels(y: Any, n_samples: int, estimator: BaseEstimator) -> np.ndarray
         )
     if isinstance(y, torch.Tensor):
         y = y.detach().cpu().numpy()
-    y = check_array(
-        column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name="y"
-    )
-    y = _without_object_dtype(y)
-    check_classification_targets(y)
+    # Nothing else can be labels by their type alone, and a check takes as long as
+    # several epochs of a small network.
+    if not (type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biuU"):
+        y = check_array(
+            column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name="y"
+        )
+        y = _without_object_dtype(y)
+        check_classification_targets(y)
     _check_length(len(y), n_samples, "y", name)
     return y
 

@@ -31,6 +31,10 @@ Call = Callable[[], object]
 WIDE = 64
 """Units from which a layer of a single network lies row by row in memory."""
 
+TALL_UNITS, TALL_INPUTS = 32, 24
+"""At least so many units and at most so many inputs make the gradient of a layer's
+weights a product that a CPU computes up to ten times faster transposed."""
+
 
 class Step:
     """Calls that compute the same from the same tensors each time.
@@ -312,6 +316,13 @@ class Kernel:
     def _add_product(self, layer: _Layer, below: torch.Tensor, first: bool) -> Call:
         """Return the call that adds to the gradient of a layer's weights."""
         gradient = layer.weight_grad
+        units, inputs = gradient.shape[-2:]
+        is_tall = units >= TALL_UNITS and inputs <= TALL_INPUTS
+        if is_tall and gradient.device.type == "cpu":
+            transposed = gradient.new_empty(gradient.mT.shape)
+            product = partial(self._matmul, below.mT, layer.delta.mT, out=transposed)
+            take = gradient.copy_ if first else gradient.add_
+            return lambda: (product(), take(transposed.mT))
         if first:
             return partial(self._matmul, layer.delta, below, out=gradient)
         return partial(self._affine, gradient, layer.delta, below, out=gradient)
