@@ -84,7 +84,7 @@ class Engine:
         """
         groups = self.groups
         if self._only_lane is not None:
-            return self._only_lane.gradient(groups[0].train, batch)
+            return groups[0].collect([self._only_lane.gradient(groups[0].train, batch)])
         sums = self._of_all(lambda lane, group: lane.gradient(group.train, batch))
         means = [group.collect(of) for group, of in zip(groups, sums, strict=True)]
         return [_joined(of_groups) for of_groups in zip(*means, strict=True)]
@@ -99,6 +99,8 @@ class Engine:
 
     def evaluate(self) -> list[torch.Tensor]:
         """Return the means of losses and of hits on the validation rows, if any."""
+        if self.groups[0].valid is None:
+            return []
         if self._only_lane is not None:
             return self._only_lane.evaluate(self.groups[0].valid)
         sums = self._of_all(lambda lane, group: lane.evaluate(group.valid))

@@ -51,7 +51,8 @@ class Group:
         with_hits: bool,
         kept_floats: int,
     ) -> None:
-        self.members = members[networks]
+        self.members, self._networks = members[networks], networks
+        self._weights = weights
         net = self.members[0].net
         device, rate = torch.device(net.device), net.module_.dropout
         self.lanes = [
@@ -60,7 +61,7 @@ class Group:
                 part,
                 parts,
                 Shape.of(net.module_).block_rows(device),
-                dropout=Dropout(rate, weights.flat) if rate > 0 else None,
+                dropout=Dropout(rate, weights.values) if rate > 0 else None,
                 with_hits=with_hits,
                 kept_floats=kept_floats,
             )
@@ -96,8 +97,9 @@ class Group:
             self.train.reorder(self._rows.shuffled(generators))
 
     def collect(self, of_lanes: Sequence[list[torch.Tensor]]) -> list[torch.Tensor]:
-        """Add up the gradients of the lanes; return the sums of all."""
+        """Bring the gradients of the lanes into the stack; return the sums of all."""
         for lane, sums in zip(self.lanes[1:], of_lanes[1:], strict=True):
             if sums:
                 self.lanes[0].kernel.add_gradients(lane.kernel)
+        self._weights.take_gradients(self._networks, self.lanes[0].kernel)
         return total(of_lanes)

@@ -16,38 +16,35 @@ from torch import nn
 
 
 class Section(NamedTuple):
-    """Networks side by side in one parameter: their weights, biases, or all of both.
+    """Networks side by side in one parameter.
 
     Parameters
     ----------
-    parameter : torch.nn.Parameter of shape (n,)
-        The values, weight after weight, each network after network; and the gradient.
+    parameter : torch.nn.Parameter of shape (K, n_parameters)
+        The values, a row for each network; and the gradients.
     networks : slice
         Whose they are.
-    layers : slice
-        Which of the weights and biases of each network, in their order.
     shapes : list of torch.Size
-        Of these.
+        Of each network's weights and biases, which make up its row.
     """
 
     parameter: nn.Parameter
     networks: slice
-    layers: slice
     shapes: list[torch.Size]
 
-    def split(self, values: torch.Tensor) -> list[torch.Tensor]:
-        """Return views of such values, (K, ...) for each weight or bias."""
-        n_networks = self.networks.stop - self.networks.start
-        sizes = [n_networks * shape.numel() for shape in self.shapes]
-        return [
-            part.view(n_networks, *shape)
-            for part, shape in zip(torch.split(values, sizes), self.shapes, strict=True)
-        ]
+
+def by_layer(rows: torch.Tensor, shapes: Sequence[torch.Size]) -> list[torch.Tensor]:
+    """Return views of rows, (K, n_parameters): (K, ...) of each weight or bias."""
+    sizes = [shape.numel() for shape in shapes]
+    return [
+        part.view(len(rows), *shape)
+        for part, shape in zip(torch.split(rows, sizes, 1), shapes, strict=True)
+    ]
 
 
 def load_state(
     optimizer: torch.optim.Optimizer,
-    sections: Sequence[Section],
+    section: Section,
     parameters: Sequence[Sequence[nn.Parameter]],
     own: Sequence[torch.optim.Optimizer],
 ) -> None:
@@ -56,58 +53,52 @@ def load_state(
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
-        That of the sections.
-    sections : sequence of Section
-        All of them.
+        That of the section.
+    section : Section
+        The networks.
     parameters : sequence of sequences of torch.nn.Parameter
         Of each network. All have made the same number of steps: see :func:`is_uniform`.
     own : sequence of torch.optim.Optimizer
         Of each network.
     """
-    for section in sections:
-        states = [
-            own[k].state.get(parameters[k][layer], {})
-            for layer in range(len(parameters[0]))[section.layers]
-            for k in range(len(own))[section.networks]
-        ]
-        for name, value in states[0].items():
-            if _is_per_weight(value):
-                value = torch.cat([state[name].flatten() for state in states])
-            _put(optimizer, section.parameter, name, value)
+    states = [
+        [optimizer_.state.get(parameter, {}) for parameter in of_one]
+        for of_one, optimizer_ in zip(parameters, own, strict=True)
+    ]
+    for name, value in states[0][0].items():
+        if _is_per_weight(value):
+            value = torch.stack(
+                [torch.cat([state[name].flatten() for state in of]) for of in states]
+            )
+        _put(optimizer, section.parameter, name, value)
 
 
 def save_state(
     optimizer: torch.optim.Optimizer,
-    sections: Sequence[Section],
+    section: Section,
     k: int,
     parameters: Sequence[nn.Parameter],
     own: torch.optim.Optimizer,
 ) -> None:
-    """Give the optimizer of the `k`-th network its part of what one remembers.
+    """Give the optimizer of a network its part of what one remembers.
 
     Parameters
     ----------
-    optimizer, sections
+    optimizer, section
         As in :func:`load_state`.
     k : int
-        Number of the network.
+        Number of the network in the section.
     parameters : sequence of torch.nn.Parameter
         Of the network.
     own : torch.optim.Optimizer
         Of the network.
     """
-    for section in sections:
-        if not section.networks.start <= k < section.networks.stop:
-            continue
-        for name, value in optimizer.state[section.parameter].items():
-            of_layers = [value] * len(section.shapes)
-            if _is_per_weight(value):
-                at = k - section.networks.start
-                of_layers = [of_all[at] for of_all in section.split(value)]
-            for parameter, of_one in zip(
-                parameters[section.layers], of_layers, strict=True
-            ):
-                _put(own, parameter, name, of_one)
+    for name, value in optimizer.state[section.parameter].items():
+        of_layers = [value] * len(parameters)
+        if _is_per_weight(value):
+            of_layers = [layer[k] for layer in by_layer(value, section.shapes)]
+        for parameter, of_one in zip(parameters, of_layers, strict=True):
+            _put(own, parameter, name, of_one)
 
 
 def copy_state(

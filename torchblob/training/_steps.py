@@ -47,22 +47,22 @@ class SharedSteps:
     ) -> None:
         self._members, self._weights, self._engine = members, weights, engine
         make_optimizer = members[0].net.optimizer
-        runs, settings = _runs(members)
-        by_run = weights.sections(runs)
-        self._sections = [section for sections in by_run for section in sections]
         more = CAPTURABLE[make_optimizer] if captured else {}
+        self._sections = [weights.section(run) for run in _runs(members)]
         self.optimizer = make_optimizer(
             [
                 {
-                    "params": [section.parameter for section in sections],
-                    **of_run,
+                    "params": [section.parameter],
+                    **members[section.networks.start].settings(),
                     **more,
                 }
-                for sections, of_run in zip(by_run, settings, strict=True)
+                for section in self._sections
             ]
         )
-        own = [member.net.optimizer_ for member in members]
-        load_state(self.optimizer, self._sections, weights.parameters, own)
+        for section in self._sections:
+            run = section.networks
+            own = [member.net.optimizer_ for member in members[run]]
+            load_state(self.optimizer, section, weights.parameters[run], own)
         # The method without its wrappers (profiler, hooks, compiler), which take longer
         # than the step of a small network. Nothing hangs on an optimizer of ours.
         self._update = inspect.unwrap(type(self.optimizer).step)
@@ -79,21 +79,22 @@ class SharedSteps:
 
     def finish(self, k: int) -> None:
         """Give the `k`-th network's own optimizer its part of the state."""
-        own = self._members[k].net.optimizer_
-        parameters = self._weights.parameters[k]
-        save_state(self.optimizer, self._sections, k, parameters, own)
+        own, parameters = self._members[k].net.optimizer_, self._weights.parameters[k]
+        for section in self._sections:
+            start, stop = section.networks.start, section.networks.stop
+            if start <= k < stop:
+                save_state(self.optimizer, section, k - start, parameters, own)
 
 
-def _runs(members: Sequence[Member]) -> tuple[list[slice], list[dict[str, Any]]]:
-    """Return the runs of networks with equal settings, and these."""
-    runs, settings = [], []
+def _runs(members: Sequence[Member]) -> list[slice]:
+    """Return the runs of networks whose optimizers have equal settings."""
+    runs: list[slice] = []
     start = 0
-    for of_run, run in groupby(members, lambda member: member.settings()):
+    for _, run in groupby(members, lambda member: member.settings()):
         stop = start + len(list(run))
         runs.append(slice(start, stop))
-        settings.append(of_run)
         start = stop
-    return runs, settings
+    return runs
 
 
 class _Shown(NamedTuple):
@@ -145,7 +146,7 @@ class OwnSteps:
             return means
 
         means = gradient()
-        before = [tensor.clone() for tensor in weights.values_and_gradients]
+        before = weights.values.clone(), weights.gradients.clone()
 
         def closure() -> torch.Tensor:
             """Return the loss, after the gradient is that of the weights as they are.
@@ -153,7 +154,7 @@ class OwnSteps:
             Most optimizers call this first of all, when it is there already.
             """
             weights.take_in()
-            now = weights.values_and_gradients
+            now = weights.values, weights.gradients
             is_there = weights.shows_gradients() and all(map(torch.equal, now, before))
             return means[0] if is_there else gradient()[0]
 

@@ -160,7 +160,8 @@ class Member:
     def n_bytes(self) -> int:
         """Return about how much memory training takes beside other networks.
 
-        Features count twice, where they are and copied into a stack.
+        Features count twice, where they are and copied into a stack, and parameters
+        with two gradients and what an optimizer remembers.
         """
         n_bytes = 0
         for rows in (self.task.train, self.task.valid):
@@ -168,7 +169,7 @@ class Member:
                 values = rows.X if isinstance(rows.X, torch.Tensor) else rows.X.data
                 n_bytes += 2 * values.nbytes + rows.y.nbytes + rows.weight.nbytes
         parameters = self.net.module_.parameters()
-        return n_bytes + 4 * sum(parameter.nbytes for parameter in parameters)
+        return n_bytes + 5 * sum(parameter.nbytes for parameter in parameters)
 
     def n_batches(self) -> int:
         """Return the number of batches of an epoch."""

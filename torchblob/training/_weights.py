@@ -8,16 +8,16 @@ import torch
 from torch import nn
 
 from torchblob.nn import BlobModel, Kernel
-from torchblob.training._sections import Section
+from torchblob.training._sections import Section, by_layer
 
 
 class StackedWeights:
-    """The parameters of K networks of one shape, side by side in one tensor.
+    """The parameters of K networks of one shape, a row each of one tensor.
 
-    The tensor has the weights of the first layer, network after network, then its
-    biases, and so on: each layer's are one contiguous (K, units, inputs) for the
-    kernel, and all together are one parameter for the optimizer, for which that is
-    several times faster than many small ones.
+    A row has the weights of the first layer, then its biases, and so on. Networks side
+    by side are one contiguous parameter for an optimizer, for which that is several
+    times faster than many small ones; a layer of all networks is a view for the kernel,
+    (K, units, inputs).
 
     In its context, the parameters and gradients of the modules are views of the stack:
     what happens to one happens to the other.
@@ -36,22 +36,20 @@ class StackedWeights:
     ----------
     parameters : list of list of torch.nn.Parameter
         The weights and biases of each network.
-    flat : torch.nn.Parameter of shape (n_parameters,)
-        All parameters of all networks, with its gradient in `flat.grad`.
-    values_and_gradients : tuple of two torch.Tensor of shape (n_parameters,)
-        The memory of both.
+    values, gradients : torch.Tensor of shape (K, n_parameters)
+        Those of all networks.
     """
 
     def __init__(self, modules: Sequence[BlobModel]) -> None:
         self._modules = modules
         self.parameters = [parameters_of(module) for module in modules]
-        by_layer = [p for of in zip(*self.parameters, strict=True) for p in of]
-        self.flat = nn.Parameter(torch.cat([p.detach().flatten() for p in by_layer]))
-        self.flat.grad = torch.zeros_like(self.flat)
-        self.values_and_gradients = (self.flat.detach(), self.flat.grad)
         self._shapes = [parameter.shape for parameter in self.parameters[0]]
-        whole = self.sections([slice(0, len(modules))])[0][0]
-        self._values, self._gradients = map(whole.split, self.values_and_gradients)
+        self.values = torch.stack(
+            [torch.cat([p.detach().flatten() for p in of]) for of in self.parameters]
+        )
+        self.gradients = torch.zeros_like(self.values)
+        self._values = by_layer(self.values, self._shapes)
+        self._gradients = by_layer(self.gradients, self._shapes)
         self._stacked: set[int] = set()
 
     def __enter__(self) -> StackedWeights:
@@ -71,23 +69,25 @@ class StackedWeights:
             self.give_back(k)
 
     def kernel(self, networks: slice, *, extra: bool) -> Kernel:
-        """Return a kernel of some networks, which works on the stack itself.
+        """Return a kernel of some networks, which works on the stack's values.
 
         Parameters
         ----------
         networks : slice
             Which.
         extra : bool
-            Whether it has gradients of its own instead of the stack's, to compute
-            beside a kernel that has those.
+            Whether it has gradients of its own, to compute beside another kernel. One
+            of several networks has its own anyway, layer by layer, which is faster:
+            :meth:`take_gradients` takes them.
         """
-        at = networks.start if networks.stop - networks.start == 1 else networks
+        alone = networks.stop - networks.start == 1
+        at = networks.start if alone else networks
         values, gradients = (
             [layer[at] for layer in layers]
             for layers in (self._values, self._gradients)
         )
-        if extra:
-            gradients = [torch.empty_like(gradient) for gradient in gradients]
+        if extra or not alone:
+            gradients = [gradient.new_empty(gradient.shape) for gradient in gradients]
         module = self._modules[0]
         return Kernel(
             values[::2],
@@ -97,33 +97,17 @@ class StackedWeights:
             dropout=module.dropout > 0,
         )
 
-    def sections(self, runs: Sequence[slice]) -> list[list[Section]]:
-        """Return what an optimizer trains, for runs of networks that it treats alike.
+    def take_gradients(self, networks: slice, kernel: Kernel) -> None:
+        """Bring the gradients of a kernel of some networks into the stack."""
+        if kernel.stacked:
+            by_network = [gradient.flatten(1) for gradient in kernel.gradients]
+            torch.cat(by_network, 1, out=self.gradients[networks])
 
-        Parameters
-        ----------
-        runs : sequence of slice
-            Networks side by side; together they are all.
-
-        Returns
-        -------
-        list of list of Section
-            Of each run: one that is all of `flat` if there is but one run, else one for
-            each weight and bias.
-        """
-        if len(runs) == 1:
-            return [[Section(self.flat, runs[0], slice(None), self._shapes)]]
-        return [
-            [self._section(networks, number) for number in range(len(self._shapes))]
-            for networks in runs
-        ]
-
-    def _section(self, networks: slice, number: int) -> Section:
-        """Return the section of one weight or bias of some networks."""
-        parameter = nn.Parameter(self._values[number][networks].view(-1))
-        parameter.grad = self._gradients[number][networks].view(-1)
-        layers = slice(number, number + 1)
-        return Section(parameter, networks, layers, self._shapes[layers])
+    def section(self, networks: slice) -> Section:
+        """Return networks side by side as what an optimizer trains."""
+        parameter = nn.Parameter(self.values[networks])
+        parameter.grad = self.gradients[networks]
+        return Section(parameter, networks, self._shapes)
 
     def show_gradients(self) -> None:
         """Show the modules' own optimizers the gradients of what is not frozen."""
@@ -168,8 +152,7 @@ class StackedWeights:
 
     def are_finite(self) -> list[bool]:
         """Return for each network whether all of its parameters are finite."""
-        by_layer = [values.flatten(1).isfinite().all(1) for values in self._values]
-        finite: list[bool] = torch.stack(by_layer).all(0).tolist()
+        finite: list[bool] = self.values.isfinite().all(1).tolist()
         return finite
 
     def give_back(self, k: int) -> None:
