@@ -1,6 +1,8 @@
 """Searches on a Dask cluster: the same results, and what a worker holds is a stack."""
 
+import sys
 import threading
+from types import ModuleType
 
 import joblib
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from torchblob import TorchBlobClassifier
-from torchblob.training import _dask
+from torchblob.training import _dask, _layout
 
 distributed = pytest.importorskip("distributed")
 
@@ -38,6 +40,11 @@ def wait_until_fitted():
 def fit_and_tell(clf, X, y):
     clf.fit(X, y)
     fitted.set()
+
+
+def accuracy_after_another_fit(clf, X, y):
+    make().fit(X, y)
+    return clf.score(X, y)
 
 
 async def fit_in_event_loop(clf, X, y):
@@ -148,3 +155,60 @@ def test_memory_bounds_the_stack_of_a_worker(small, client, stacks, monkeypatch)
     ]
     client.gather(futures)
     assert stacks == [1] * N_THREADS
+
+
+def test_fits_that_begin_one_after_another_meet(small, client, stacks, monkeypatch):
+    for name in ("SETTLE", "PATIENCE"):
+        monkeypatch.setattr(_dask, name, 1.0)
+    rates = [0.1, 0.2, 0.3]
+    client.gather([client.submit(make(lr=lr).fit, *small) for lr in rates])
+    assert stacks == [3]
+
+
+def test_networks_that_share_no_stack_train_in_their_own_at_a_worker(
+    small, client, stacks
+):
+    widths = [2, 4] * (N_THREADS // 2)
+    futures = [
+        client.submit(fit_together, make(hidden_units=width), *small, pure=False)
+        for width in widths
+    ]
+    client.gather(futures)
+    assert stacks == [N_THREADS // 2] * 2
+
+
+def test_networks_that_fill_a_core_train_in_the_threads_of_their_tasks(
+    small, client, stacks, monkeypatch
+):
+    monkeypatch.setattr(_layout, "WORK_OF_A_THREAD", 1)
+    futures = [
+        client.submit(fit_together, make(lr=0.1 * (1 + k)), *small)
+        for k in range(N_THREADS)
+    ]
+    client.gather(futures)
+    assert stacks == [1] * N_THREADS
+
+
+def test_a_scorer_may_fit_at_a_worker(small, client):
+    clf = make(max_epochs=2, early_stopping=True, scoring=accuracy_after_another_fit)
+    future = client.submit(clf.fit, *small)
+    assert len(future.result(timeout=30).history_) == 2
+
+
+def test_a_fit_that_fails_before_its_training_is_not_trained_with_the_next(
+    small, client, stacks, monkeypatch
+):
+    def fail(device):
+        raise OSError("the device does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_dask, "free_bytes", fail)
+        with pytest.raises(OSError, match="does not answer"):
+            client.submit(make().fit, *small, pure=False).result()
+    client.submit(make().fit, *small, pure=False).result()
+    assert stacks == [1]
+
+
+def test_another_module_of_the_name_of_dask_does_no_harm(small, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed.worker", ModuleType("worker"))
+    assert make().fit(*small).n_iter_ == 8

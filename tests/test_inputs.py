@@ -93,6 +93,13 @@ def test_a_column_of_labels_is_taken_with_a_warning(small):
     assert_same_fit(clf, make().fit(X, y))
 
 
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_labels_that_look_like_a_regression_are_warned_of(small, kind):
+    X, _ = small
+    with pytest.warns(UserWarning, match="could represent a regression problem"):
+        make(max_epochs=1).fit(X, kind([*range(70), *range(50)]))
+
+
 def memory_map(X, tmp_path):
     X.tofile(tmp_path / "X")
     return np.memmap(tmp_path / "X", X.dtype, mode="r", shape=X.shape)

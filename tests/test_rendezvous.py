@@ -467,7 +467,7 @@ def test_a_search_tells_how_far_it_is(data, capsys):
     out, err = capsys.readouterr()
     assert "totalling 30 fits" in out
     assert out.count("[CV 1/5] END") == 6
-    assert "[torchblob]: Trained 8 networks" in err
+    assert "[torchblob]: Trained a stack of 8 in" in err
     assert "Done  30 out of  30" in err
 
 
@@ -491,6 +491,17 @@ def test_the_threads_of_torch_are_given_back(data, set_threads):
 def test_a_number_of_jobs_of_zero_is_refused(data):
     with together(n_jobs=0), pytest.raises(ValueError, match="n_jobs == 0"):
         cross_val_score(make(), *data)
+
+
+@pytest.mark.parametrize("max_bytes", [0, -1, "2GB", 2.5e9, float("nan")])
+def test_a_bound_of_memory_that_is_none_is_refused(max_bytes):
+    with pytest.raises(ValueError, match=r"torchblob.* needs max_bytes.* Got"):
+        together(max_bytes=max_bytes)
+
+
+def test_an_error_of_joblib_names_the_backend_as_the_user_does(data):
+    with together(), pytest.raises(ValueError, match='Backend "torchblob" does not'):
+        joblib.Parallel(return_as="generator")(joblib.delayed(len)([]) for _ in "ab")
 
 
 def test_memory_that_is_free_is_known():

@@ -260,9 +260,7 @@ def check_labels(y: Any, n_samples: int, estimator: BaseEstimator) -> np.ndarray
         )
     if isinstance(y, torch.Tensor):
         y = y.detach().cpu().numpy()
-    # Nothing else can be labels by their type alone, and a check takes as long as
-    # several epochs of a small network.
-    if not (type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biuU"):
+    if not _are_labels(y):
         y = check_array(
             column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name="y"
         )
@@ -270,6 +268,20 @@ def check_labels(y: Any, n_samples: int, estimator: BaseEstimator) -> np.ndarray
         check_classification_targets(y)
     _check_length(len(y), n_samples, "y", name)
     return y
+
+
+def _are_labels(y: Any) -> bool:
+    """Return whether labels need none of scikit-learn's checks.
+
+    These take as long as several epochs of a small network. Of an array of ints, bools
+    or strings they could only say that too many differ.
+    """
+    return (
+        type(y) is np.ndarray
+        and y.ndim == 1
+        and y.dtype.kind in "biuU"
+        and 2 * len(np.unique(y)) <= len(y)
+    )
 
 
 def _without_object_dtype(y: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 from weakref import WeakSet
 
@@ -18,7 +19,7 @@ MOST_JOBS = 256
 """Tasks in flight by default: more make stacks hardly faster, and take memory."""
 
 
-class StackBackend(ParallelBackendBase):
+class TorchBlobBackend(ParallelBackendBase):
     """Runs the tasks of :class:`joblib.Parallel` so that their networks train together.
 
     Select it by `joblib.parallel_config(backend="torchblob")`. See
@@ -46,12 +47,24 @@ class StackBackend(ParallelBackendBase):
         inner_max_num_threads: int | None = None,
         max_bytes: int | None = None,
     ) -> None:
+        if max_bytes is not None and not (
+            isinstance(max_bytes, Integral) and max_bytes > 0
+        ):
+            raise ValueError(
+                'The joblib backend "torchblob" needs max_bytes, the memory of '
+                "networks that wait to be trained, to be a positive int or None. Got "
+                f"{max_bytes!r}; give bytes, for example 2**30."
+            )
         super().__init__(nesting_level, inner_max_num_threads)
         self._max_bytes = max_bytes
         self._rendezvous: Rendezvous | None = None
         self._is_nested = self._freezes = False
         # Not to keep what they return.
         self._jobs: WeakSet[Job] = WeakSet()
+
+    def __repr__(self) -> str:
+        """Return how messages of joblib's call it."""
+        return '"torchblob"'
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return how many tasks may be in flight: `n_jobs`, or many if that is -1."""
@@ -64,7 +77,7 @@ class StackBackend(ParallelBackendBase):
         if self._rendezvous is not None:
             # In use, by a call whose tasks are still being made: by this one.
             level = self.nesting_level
-            raise FallbackToBackend(StackBackend(level, max_bytes=self._max_bytes))
+            raise FallbackToBackend(TorchBlobBackend(level, max_bytes=self._max_bytes))
         self._most_jobs: int = super().configure(n_jobs, parallel, **kwargs)
         return self._most_jobs
 
@@ -83,7 +96,7 @@ class StackBackend(ParallelBackendBase):
     def get_nested_backend(self) -> tuple[ParallelBackendBase, int | None]:
         """Return a backend whose tasks meet those of this one."""
         level = (self.nesting_level or 0) + 1
-        return StackBackend(level), None
+        return TorchBlobBackend(level), None
 
     def start_call(self) -> None:
         """Prepare for the tasks of a call."""
@@ -122,4 +135,4 @@ def _print(message: str) -> None:
 
 def register() -> None:
     """Make the backend known to joblib."""
-    register_parallel_backend("torchblob", StackBackend)
+    register_parallel_backend("torchblob", TorchBlobBackend)

@@ -103,7 +103,7 @@ class Engine:
             return []
         if self._only_lane is not None:
             return self._only_lane.evaluate(self.groups[0].valid)
-        sums = self._of_all(lambda lane, group: lane.evaluate(group.valid))
+        sums = self._of_all(_evaluated)
         return [_joined(of_groups) for of_groups in zip(*map(total, sums), strict=True)]
 
     def _of_all(
@@ -119,6 +119,12 @@ class Engine:
         )
         results = dict(result for of_thread in of_threads for result in of_thread)
         return [[results[lane] for lane in group.lanes] for group in self.groups]
+
+
+def _evaluated(lane: Lane, group: Group) -> list[torch.Tensor]:
+    """Return a lane's sums of losses and hits on the validation rows."""
+    assert group.valid is not None
+    return lane.evaluate(group.valid)
 
 
 def _joined(of_groups: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -51,8 +51,7 @@ class Group:
         with_hits: bool,
         kept_floats: int,
     ) -> None:
-        self.members, self._networks = members[networks], networks
-        self._weights = weights
+        self.members = members[networks]
         net = self.members[0].net
         device, rate = torch.device(net.device), net.module_.dropout
         self.lanes = [
@@ -67,6 +66,11 @@ class Group:
             )
             for part in range(parts)
         ]
+        kernel = self.lanes[0].kernel
+        self._gradients = weights.gradients[networks]
+        self._own_gradients = []
+        if kernel.stacked:
+            self._own_gradients = [of_layer.flatten(1) for of_layer in kernel.gradients]
         self._rows = self._rows_of([member.task.train for member in self.members])
         # The full batch is the same in each epoch, with the rows in their order.
         self._shuffles = self.members[0].n_batches() > 1
@@ -97,9 +101,10 @@ class Group:
             self.train.reorder(self._rows.shuffled(generators))
 
     def collect(self, of_lanes: Sequence[list[torch.Tensor]]) -> list[torch.Tensor]:
-        """Bring the gradients of the lanes into the stack; return the sums of all."""
+        """Bring the gradients of the lanes into the stack; add up their sums."""
         for lane, sums in zip(self.lanes[1:], of_lanes[1:], strict=True):
             if sums:
                 self.lanes[0].kernel.add_gradients(lane.kernel)
-        self._weights.take_gradients(self._networks, self.lanes[0].kernel)
+        if self._own_gradients:
+            torch.cat(self._own_gradients, 1, out=self._gradients)
         return total(of_lanes)

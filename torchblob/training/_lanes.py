@@ -71,9 +71,9 @@ class Lane:
             return self._sums_of_the_same(rows, self._descent)
         return self._sums_of_others(rows, batch)
 
-    def evaluate(self, rows: Pass | None) -> list[torch.Tensor]:
+    def evaluate(self, rows: Pass) -> list[torch.Tensor]:
         """Return the sums of losses and hits over the lane's part of all rows."""
-        return [] if rows is None else self._sums_of_the_same(rows, self._evaluation)
+        return self._sums_of_the_same(rows, self._evaluation)
 
     def logits(self, rows: Pass, batch: int) -> torch.Tensor:
         """Return the logits of a whole batch, (n_samples, n_classes), for K = 1."""

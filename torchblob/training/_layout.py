@@ -11,7 +11,7 @@ import torch
 from torchblob.nn import BlobModel
 from torchblob.training._samples import pieces
 from torchblob.training._task import Member
-from torchblob.training._threads import Threads
+from torchblob.training._threads import WORK_OF_A_THREAD, Threads
 
 BLOCK_FLOATS = {"cpu": 2**20, "other": 2**28}
 """What the activations of a block may take: in a processor's caches, 4 MB in float32;
@@ -50,6 +50,10 @@ class Shape(NamedTuple):
         """
         return self.products + 8 * self.floats
 
+    def step_work(self, rows: int) -> int:
+        """Return the cost of a step: forward, and backward with twice the work."""
+        return 3 * rows * self.work
+
     @property
     def splits(self) -> bool:
         """Whether torch gains by splitting an operation of a few hundred rows.
@@ -65,6 +69,18 @@ class Shape(NamedTuple):
 
 def _limit(limits: dict[str, int], device: torch.device) -> int:
     return limits.get(device.type, limits["other"])
+
+
+def gains_from_stacking(member: Member) -> bool:
+    """Return whether a network trains faster beside others than on a core of its own.
+
+    On a CPU, where its steps are short enough for Python to matter.
+    """
+    net = member.net
+    step_work = Shape.of(net.module_).step_work(
+        min(net.batch_size, len(member.task.train))
+    )
+    return torch.device(net.device).type != "cpu" or step_work < WORK_OF_A_THREAD
 
 
 class Layout(NamedTuple):
@@ -102,9 +118,8 @@ class Layout(NamedTuple):
             _limit(BLOCK_FLOATS, device) // (shape.floats * rows),
             _limit(DATA_FLOATS, device) // (features * most_rows),
         )
-        # Forward and backward, the latter of twice the work.
         threads = Threads.of(
-            3 * n_networks * batch_size * shape.work, device, splits=shape.splits
+            n_networks * shape.step_work(batch_size), device, splits=shape.splits
         )
         n_groups = math.ceil(n_networks / max(1, most_networks))
         # As many for each thread.

@@ -188,7 +188,7 @@ class Rendezvous:
                     jobs[member].failure = error
             if self._report is not None:
                 seconds = time.perf_counter() - begin
-                self._report(f"Trained {len(stack)} networks in {seconds:.1f} s.")
+                self._report(f"Trained a stack of {len(stack)} in {seconds:.1f} s.")
         self._ready.extend(waiting)
 
 

@@ -133,7 +133,7 @@ class Member:
         Settings of the optimizer need not be: it has groups of parameters for that.
         """
         net, task = self.net, self.task
-        if not self.shares_optimizer() or net.optimizer_.state:
+        if self.trains_alone():
             return id(net)
         module = net.module_
         n_batches = self.n_batches()
@@ -151,6 +151,16 @@ class Member:
                 ],
             ]
         )
+
+    def trains_alone(self) -> bool:
+        """Return whether it can't train with others."""
+        return not self.shares_optimizer() or bool(self.net.optimizer_.state)
+
+    @property
+    def runs_other_code(self) -> bool:
+        """Whether its training calls what is not this package's."""
+        task = self.task
+        return bool(self.net.callbacks_ or task.score or task.watcher)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of the network's optimizer, with its rate as it is."""

@@ -20,7 +20,8 @@ class StackedWeights:
     (K, units, inputs).
 
     In its context, the parameters and gradients of the modules are views of the stack:
-    what happens to one happens to the other.
+    what happens to one happens to the other. A kernel of several networks has gradients
+    of its own, layer by layer, which is faster: see :meth:`kernel`.
 
     Parameters
     ----------
@@ -76,9 +77,8 @@ class StackedWeights:
         networks : slice
             Which.
         extra : bool
-            Whether it has gradients of its own, to compute beside another kernel. One
-            of several networks has its own anyway, layer by layer, which is faster:
-            :meth:`take_gradients` takes them.
+            Whether it has gradients of its own even if it is of one network, to compute
+            beside another kernel.
         """
         alone = networks.stop - networks.start == 1
         at = networks.start if alone else networks
@@ -96,12 +96,6 @@ class StackedWeights:
             gradients=gradients,
             dropout=module.dropout > 0,
         )
-
-    def take_gradients(self, networks: slice, kernel: Kernel) -> None:
-        """Bring the gradients of a kernel of some networks into the stack."""
-        if kernel.stacked:
-            by_network = [gradient.flatten(1) for gradient in kernel.gradients]
-            torch.cat(by_network, 1, out=self.gradients[networks])
 
     def section(self, networks: slice) -> Section:
         """Return networks side by side as what an optimizer trains."""
