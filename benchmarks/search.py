@@ -102,6 +102,7 @@ def main() -> None:
     candidates = {
         "torchblob": lambda: together(lambda: ours(device).fit(X, y)),
         "one by one": lambda: ours(device).fit(X, y),
+        "one by one, n_jobs=2": lambda: ours(device).set_params(n_jobs=2).fit(X, y),
         "MLPClassifier, n_jobs=2": lambda: with_mlp().fit(X, y),
     }
     if args.skorch:

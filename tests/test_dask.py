@@ -158,7 +158,7 @@ def test_memory_bounds_the_stack_of_a_worker(small, client, stacks, monkeypatch)
 
 
 def test_fits_that_begin_one_after_another_meet(small, client, stacks, monkeypatch):
-    for name in ("SETTLE", "PATIENCE"):
+    for name in ("SETTLE", "PATIENCE", "STEP"):
         monkeypatch.setattr(_dask, name, 1.0)
     rates = [0.1, 0.2, 0.3]
     client.gather([client.submit(make(lr=lr).fit, *small) for lr in rates])

@@ -33,6 +33,10 @@ no task."""
 PATIENCE = 0.1
 """Seconds without a new network after which no more are expected of any thread."""
 
+STEP = 0.001
+"""Seconds that a network waits at most for each step that it is to make: not longer
+than its training takes."""
+
 INTERVAL = 0.002
 """Seconds between two looks at what the worker executes."""
 
@@ -106,7 +110,7 @@ class WorkerRendezvous:
         """Train networks that can share a stack with a fit's, the first that came."""
         stack = [fit]
         try:
-            self._gather(fit.kind, worker, most_bytes)
+            self._gather(fit, worker, most_bytes)
             stack = self._first(fit.kind, most_bytes)
             train([of_stack.member for of_stack in stack])
         except BaseException as error:  # which each task raises in its own thread
@@ -120,21 +124,23 @@ class WorkerRendezvous:
                 self._training.remove(fit.kind)
                 self._changed.notify_all()
 
-    def _gather(self, kind: Any, worker: Any, most_bytes: int) -> None:
+    def _gather(self, fit: _Fit, worker: Any, most_bytes: int) -> None:
         """Wait for networks of other tasks while it pays."""
+        most = STEP * fit.member.task.epochs * fit.member.n_batches()
+        settle, patience = min(SETTLE, most), min(PATIENCE, most)
         while True:
             with self._changed:
                 quiet = time.monotonic() - self._latest
                 fits = list(self._fits)
+            alike = [other for other in fits if other.kind == fit.kind]
             # A copy, since the event loop changes it.
             executing = {task.key for task in list(worker.state.executing)}
-            all_are_here = executing <= {fit.task for fit in fits}
+            all_are_here = executing <= {other.task for other in fits}
             none_is_free = len(executing) >= worker.state.nthreads
-            n_bytes = sum(fit.n_bytes for fit in fits if fit.kind == kind)
             if (
-                quiet > PATIENCE
-                or (all_are_here and (none_is_free or quiet > SETTLE))
-                or n_bytes >= most_bytes
+                quiet >= patience
+                or (all_are_here and (none_is_free or quiet >= settle))
+                or sum(other.n_bytes for other in alike) >= most_bytes
             ):
                 return
             time.sleep(INTERVAL)
