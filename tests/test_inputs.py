@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import sklearn
 import torch
 from scipy import sparse
+from sklearn.utils.fixes import parse_version
 from skorch.callbacks import Callback
 
 from torchblob import TorchBlobClassifier
@@ -93,6 +95,10 @@ def test_a_column_of_labels_is_taken_with_a_warning(small):
     assert_same_fit(clf, make().fit(X, y))
 
 
+@pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.7"),
+    reason="needs scikit-learn 1.7",
+)
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
 def test_labels_that_look_like_a_regression_are_warned_of(small, kind):
     X, _ = small
