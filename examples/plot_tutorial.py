@@ -13,14 +13,12 @@ digit for digit.
 import os
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-import numpy as np
 import torch
-from matplotlib.colors import ListedColormap
 from sklearn.datasets import make_blobs
 from sklearn.model_selection import train_test_split
 
 from torchblob import TorchBlobClassifier
+from torchblob.inspection import DecisionBoundaryDisplay
 
 X, y = make_blobs(n_samples=1000, centers=4, cluster_std=1.5, random_state=42)
 X_blob = torch.from_numpy(X).type(torch.float)
@@ -40,30 +38,18 @@ clf = TorchBlobClassifier(
 clf.fit(X_train, y_train, X_val=X_test, y_val=y_test)
 
 # %%
-# What it learned: the class of each point of a grid, below the rows it was trained on
-# and those it was not. The limits and the colors are shared by both panels.
+# What it learned: the regions of the four classes, paler where it is less sure, below
+# the rows it was trained on and those it was not. Rings are around the rows that it
+# gets wrong.
 
-low, high = X.min(axis=0) - 1, X.max(axis=0) + 1
-grid = np.meshgrid(*np.linspace(low, high, 300).T)
-regions = clf.predict(np.stack(grid, axis=-1).reshape(-1, 2)).reshape(300, 300)
-
-fig, axes = plt.subplots(1, 2, figsize=(12, 5), sharex=True, sharey=True)
-colors = np.array(["tab:blue", "tab:orange", "tab:green", "tab:red"])
-for ax, title, X_part, y_part in (
-    (axes[0], "Train", X_train, y_train),
-    (axes[1], "Test", X_test, y_test),
-):
-    ax.pcolormesh(*grid, regions, cmap=ListedColormap(colors), alpha=0.3)
-    ax.scatter(*X_part.T, c=colors[y_part], s=18, edgecolors="white", linewidths=0.5)
-    ax.set_title(f"{title}: accuracy {clf.score(X_part, y_part):.1%}")
-    ax.set_xlabel("feature 0")
-axes[0].set_ylabel("feature 1")
-fig.tight_layout()
+display = DecisionBoundaryDisplay.from_estimator(
+    clf, X_train, y_train, X_test=X_test, y_test=y_test
+)
 
 # %%
 # Under ``make demo`` the picture goes to a file; the gallery shows it here.
 
 if "__file__" in globals():
     picture = Path(__file__).with_suffix(".png")
-    fig.savefig(picture, dpi=120)
+    display.figure_.savefig(picture, dpi=120)
     print(f"The picture is in {os.path.relpath(picture)}")

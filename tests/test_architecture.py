@@ -18,6 +18,7 @@ LAYERS = [
     ["torchblob._convergence", "torchblob._problem", "torchblob._tasks"],
     ["torchblob._classifier"],
     ["torchblob"],
+    ["torchblob.inspection"],
 ]
 
 

@@ -1,0 +1,717 @@
+"""Pictures of the regions that a classifier gives to its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn import inspection
+from sklearn.base import is_classifier
+from sklearn.utils.validation import check_is_fitted
+
+from torchblob.inspection._colors import class_colors
+from torchblob.inspection._plane import NAME, Plane, as_array, make_plane
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RESPONSES = ("auto", "predict_proba", "decision_function", "predict")
+OF_PROBABILITIES = ("entropy", "margin")
+METHODS = ("image", "contourf", "contour", "pcolormesh")
+
+PIXELS = 600
+"""Into so many pixels a side, at least, an image of regions is interpolated."""
+
+PALEST, STRONGEST = 0.12, 0.62
+"""The share of its colour that a region has where the classifier is least sure, and
+most."""
+
+
+class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
+    """Picture of the regions that a classifier gives to its classes.
+
+    A superset of :class:`sklearn.inspection.DecisionBoundaryDisplay`, whose arguments
+    all work. Make one by :meth:`from_estimator`.
+
+    What is painted is which class leads: whose score is higher than all others. So a
+    border lies where the scores of two classes are equal, interpolated linearly between
+    the points of the grid, and no class is painted where others lead.
+
+    Parameters
+    ----------
+    xx0, xx1 : ndarray of shape (n, m)
+        The grid, as of :func:`numpy.meshgrid`.
+    response : ndarray of shape (n, m) or (n, m, n_classes)
+        What the classifier answers there: a number, or a score for each class.
+    n_classes : int, default=None
+        Number of classes. None is what `leads` has.
+    leads : ndarray of shape (n, m, n_classes), default=None
+        The score of each class less the highest of the others. None is that of a
+        `response` with a score for each class; without either, the picture is
+        scikit-learn's.
+    confidence : ndarray of shape (n, m), default=None
+        How sure the classifier is, 0 to 1, which shades the regions. None is 1.
+    classes : array-like of shape (n_classes,), default=None
+        Their names. None is 0, 1, and so on.
+    quantity : str, default=None
+        Name of a two-dimensional `response` that is to be shown by its values, beside a
+        bar of colours, instead of the regions.
+    points : ndarray of shape (n_samples, 2), default=None
+        Where data lie in the plane.
+    y : array-like of shape (n_samples,), default=None
+        Their classes.
+    y_pred : array-like of shape (n_samples,), default=None
+        What the classifier predicts for them. Those that differ are marked.
+    units : ndarray of shape (n, m, n_units), default=None
+        What the units of a network's first layer get before their activation.
+    note : str, default=""
+        What the picture must say of itself, below the x axis.
+    multiclass_colors : str or list of matplotlib colours, default=None
+        Colours of the classes, two or more: the name of a colormap or a colour each.
+        None is a sequence that colour-blind readers can tell apart.
+    xlabel, ylabel : str, default=None
+        Labels of the axes.
+
+    Attributes
+    ----------
+    surface_ : artist or list of artists
+        What paints the regions: an :class:`~matplotlib.image.AxesImage`, or as of
+        `plot_method`.
+    borders_ : list of :class:`~matplotlib.contour.QuadContourSet`
+        The lines between classes.
+    points_ : list of :class:`~matplotlib.collections.PathCollection`
+        The data of each class, and last those that are misclassified.
+    multiclass_colors_ : ndarray of shape (n_classes, 4)
+        Colours of the classes, RGBA.
+    ax_ : :class:`~matplotlib.axes.Axes`
+        Where it is drawn.
+    figure_ : :class:`~matplotlib.figure.Figure`
+        The figure of that.
+    test_ : DecisionBoundaryDisplay
+        The picture of the test data, where :meth:`from_estimator` was given some.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_moons
+    >>> from torchblob import TorchBlobClassifier
+    >>> from torchblob.inspection import DecisionBoundaryDisplay
+    >>> X, y = make_moons(200, noise=0.2, random_state=0)
+    >>> clf = TorchBlobClassifier(lr=0.5, random_state=0, device="cpu").fit(X, y)
+    >>> display = DecisionBoundaryDisplay.from_estimator(clf, X, y)
+    >>> display.ax_.get_title()
+    'Accuracy 88.0%'
+    """
+
+    def __init__(
+        self,
+        *,
+        xx0: np.ndarray,
+        xx1: np.ndarray,
+        response: np.ndarray,
+        n_classes: int | None = None,
+        leads: np.ndarray | None = None,
+        confidence: np.ndarray | None = None,
+        classes: Any = None,
+        quantity: str | None = None,
+        points: np.ndarray | None = None,
+        y: Any = None,
+        y_pred: Any = None,
+        units: np.ndarray | None = None,
+        note: str = "",
+        multiclass_colors: str | Sequence[Any] | None = None,
+        xlabel: str | None = None,
+        ylabel: str | None = None,
+    ) -> None:
+        self.xx0, self.xx1, self.response = xx0, xx1, response
+        self.n_classes = n_classes
+        self.leads, self.confidence, self.classes = leads, confidence, classes
+        self.quantity = quantity
+        self.points, self.y, self.y_pred = points, y, y_pred
+        self.units, self.note = units, note
+        self.multiclass_colors = multiclass_colors
+        self.xlabel, self.ylabel = xlabel, ylabel
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        X_test: Any = None,
+        y_test: Any = None,
+        features: Any = None,
+        held: Mapping[Any, Any] | None = None,
+        grid_resolution: int = 300,
+        eps: float | None = None,
+        xlim: tuple[float, float] | None = None,
+        ylim: tuple[float, float] | None = None,
+        plot_method: str = "image",
+        response_method: str = "auto",
+        class_of_interest: Any = None,
+        multiclass_colors: str | Sequence[Any] | None = None,
+        first_layer: bool = False,
+        xlabel: str | None = None,
+        ylabel: str | None = None,
+        title: str | None = None,
+        legend: bool = True,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> DecisionBoundaryDisplay:
+        """Draw the regions of a fitted classifier.
+
+        Parameters
+        ----------
+        estimator : classifier
+            Fitted: any of scikit-learn's kind, also a Pipeline or a search. Regressors,
+            outlier detectors and clusterers are drawn as scikit-learn does.
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Data, around which the picture extends.
+        y : array-like of shape (n_samples,), default=None
+            Their classes. With them, the data are drawn over the regions.
+        X_test, y_test : like `X` and `y`, default=None
+            Other data, for a second panel at the right, with the same limits.
+        features : tuple of two ints or names, or "pca", default=None
+            Which two features the picture shows, where there are more, with the others
+            held; or the plane of the first two principal components of `X`.
+        held : mapping, default=None
+            Values of features that are held, by index or name. Others are held at their
+            median, or what is most frequent where they are not numbers.
+        grid_resolution : int, default=300
+            Points of the grid a side.
+        eps : float, default=None
+            How far the picture extends beyond the data. None is a twentieth of their
+            range.
+        xlim, ylim : tuple of two floats, default=None
+            Limits of the picture, instead.
+        plot_method : {"image", "contourf", "contour", "pcolormesh"}, default="image"
+            How regions are painted: by an image, interpolated; by areas or by lines of
+            equal lead; by the cells of the grid.
+        response_method : str, default="auto"
+            "predict_proba", "decision_function" or "predict"; "auto" is the first that
+            the classifier has. Regions are shaded by the probability of their class, or
+            by how far its decision function leads. "entropy" (in bits) and "margin" (of
+            the two largest probabilities) show these numbers instead.
+        class_of_interest : label, default=None
+            A class whose score is to be shown instead.
+        multiclass_colors : str or list of matplotlib colours, default=None
+            Colours of the classes: see the class.
+        first_layer : bool, default=False
+            Whether to draw where the units of a network's first layer switch: where
+            what they get before their activation is zero. For TorchBlobClassifier, also
+            at the end of a Pipeline.
+        xlabel, ylabel : str, default=None
+            Labels of the axes. None is the names of the features.
+        title : str, default=None
+            Title. None is the accuracy, where there is a `y`.
+        legend : bool, default=True
+            Whether the classes are named, where there is a `y`.
+        ax : matplotlib Axes, or two of them for test data, default=None
+            Where to draw. None makes a figure.
+        **kwargs
+            Of the artist that paints: of :meth:`~matplotlib.axes.Axes.imshow` for
+            "image", else of the method of that name.
+
+        Returns
+        -------
+        display : DecisionBoundaryDisplay
+            The picture; that of the test data is its `test_`.
+
+        Raises
+        ------
+        ValueError
+            If an argument is none of those described, or there are more than two
+            features and none are chosen.
+        """
+        check_is_fitted(estimator)
+        _check_choice("plot_method", plot_method, METHODS)
+        if not grid_resolution > 1:
+            raise ValueError(
+                f"{NAME}: grid_resolution must be greater than 1. Got "
+                f"{grid_resolution} instead."
+            )
+        if eps is not None and not eps >= 0:
+            raise ValueError(
+                f"{NAME}: eps must be greater than or equal to 0. Got {eps} instead."
+            )
+        if not (is_classifier(estimator) and hasattr(estimator, "classes_")):
+            return super().from_estimator(
+                estimator,
+                X,
+                grid_resolution=grid_resolution,
+                eps=1.0 if eps is None else eps,
+                plot_method="contourf" if plot_method == "image" else plot_method,
+                response_method=response_method,
+                class_of_interest=class_of_interest,
+                xlabel=xlabel,
+                ylabel=ylabel,
+                ax=ax,
+                **kwargs,
+            )
+        _check_choice("response_method", response_method, RESPONSES + OF_PROBABILITIES)
+        classes = np.asarray(estimator.classes_)
+        if classes.ndim != 1:
+            raise ValueError(
+                f"{NAME}: Multi-label and multi-output multi-class classifiers are not "
+                "supported. Draw each output by itself."
+            )
+        if class_of_interest is not None and class_of_interest not in classes:
+            raise ValueError(
+                f"{NAME}: class_of_interest={class_of_interest!r} is not a valid "
+                f"label: It should be one of {classes.tolist()}."
+            )
+        plane = make_plane(X, features, held)
+        all_points = plane.coordinates(X)
+        if X_test is not None:
+            all_points = np.concatenate([all_points, plane.coordinates(X_test)])
+        xx0, xx1 = _grid(all_points, grid_resolution, eps, xlim, ylim)
+        rows = plane.rows(np.stack([xx0.ravel(), xx1.ravel()], axis=1))
+        scores, method = _scores(estimator, rows, response_method)
+        response, leads, confidence, quantity = _answers(
+            scores, method, response_method, classes, class_of_interest
+        )
+
+        def on_grid(values: np.ndarray) -> np.ndarray:
+            return values.reshape(*xx0.shape, *values.shape[1:])
+
+        units = _first_layer(estimator, rows) if first_layer else None
+        labels = plane.labels if hasattr(X, "columns") or features is not None else None
+        shared: dict[str, Any] = {
+            "xx0": xx0,
+            "xx1": xx1,
+            "response": on_grid(response),
+            "n_classes": len(classes),
+            "leads": on_grid(leads),
+            "confidence": on_grid(confidence),
+            "classes": classes,
+            "quantity": quantity,
+            "units": None if units is None else on_grid(units),
+            "note": plane.note,
+            "multiclass_colors": multiclass_colors,
+            "xlabel": xlabel if xlabel is not None or labels is None else labels[0],
+            "ylabel": ylabel if ylabel is not None or labels is None else labels[1],
+        }
+        parts = [(X, y)] if X_test is None else [(X, y), (X_test, y_test)]
+        displays = [cls(**shared, **_data(estimator, plane, *part)) for part in parts]
+        if X_test is None:
+            own = displays[0]._title("") if title is None else title
+            return displays[0].plot(plot_method, ax, title=own, legend=legend, **kwargs)
+        axes = _two_axes(ax)
+        for display, on, prefix in zip(
+            displays, axes, ("Train: ", "Test: "), strict=True
+        ):
+            own = display._title(prefix) if title is None else title
+            display.plot(plot_method, on, title=own, legend=False, **kwargs)
+        if legend:
+            _draw_legend(displays, axes[1], outside=ax is None)
+        displays[0].test_ = displays[1]
+        return displays[0]
+
+    def plot(
+        self,
+        plot_method: str = "image",
+        ax: Axes | None = None,
+        xlabel: str | None = None,
+        ylabel: str | None = None,
+        *,
+        title: str | None = None,
+        legend: bool = True,
+        borders: bool = True,
+        **kwargs: Any,
+    ) -> DecisionBoundaryDisplay:
+        """Draw the picture, again if need be.
+
+        Parameters
+        ----------
+        plot_method : {"image", "contourf", "contour", "pcolormesh"}, default="image"
+            As in :meth:`from_estimator`.
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+        xlabel, ylabel : str, default=None
+            Labels of the axes, instead of the display's own.
+        title : str, default=None
+            Title. None is none.
+        legend : bool, default=True
+            Whether the classes are named, where there are data.
+        borders : bool, default=True
+            Whether lines are drawn between the regions.
+        **kwargs
+            As in :meth:`from_estimator`.
+
+        Returns
+        -------
+        display : DecisionBoundaryDisplay
+            This one.
+        """
+        import matplotlib.pyplot as plt
+
+        _check_choice("plot_method", plot_method, METHODS)
+        has_own_figure = ax is None
+        if ax is None:
+            _, ax = plt.subplots(layout="constrained")
+        leads = self._leads()
+        if leads is None:
+            method = "contourf" if plot_method == "image" else plot_method
+            return super().plot(method, ax, xlabel, ylabel, **kwargs)
+        kwargs = {"zorder": -1} | kwargs
+        n_classes = leads.shape[-1]
+        rgb = class_colors(self.multiclass_colors, n_classes)
+        self.multiclass_colors_ = np.column_stack([rgb, np.ones(n_classes)])
+        has_colors = self.response.ndim == 2 and {"cmap", "colors"} & kwargs.keys()
+        if self.quantity is not None or has_colors:
+            self.surface_ = self._paint_values(ax, plot_method, kwargs)
+        else:
+            self.surface_ = self._paint_regions(ax, plot_method, leads, rgb, kwargs)
+        self.borders_ = []
+        if borders:
+            of_classes = [leads[..., k] for k in _winners(leads)]
+            self.borders_ = self._zero_lines(ax, of_classes, "0.15", 1.2)
+        if self.units is not None:
+            of_units = list(np.moveaxis(self.units, -1, 0))
+            self._zero_lines(ax, of_units, "0.35", 0.8, linestyles="dotted")
+        self.points_ = self._draw_points(ax, rgb) if self.points is not None else []
+        if legend:
+            _draw_legend([self], ax, outside=has_own_figure)
+        ax.set_xlim(self.xx0.min(), self.xx0.max())
+        ax.set_ylim(self.xx1.min(), self.xx1.max())
+        self._write(ax, xlabel, ylabel, title)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _leads(self) -> np.ndarray | None:
+        """Return how far each class leads, where that is known."""
+        if self.leads is None and self.response.ndim == 3:
+            return leads_of(self.response)
+        return self.leads
+
+    def _title(self, prefix: str) -> str | None:
+        """Return the accuracy on the data, where their classes are known."""
+        if self.y is None:
+            return None
+        accuracy = np.mean(np.asarray(self.y) == np.asarray(self.y_pred))
+        title = f"{prefix}accuracy {accuracy:.1%}"
+        return title[0].upper() + title[1:]
+
+    def _paint_regions(
+        self,
+        ax: Axes,
+        method: str,
+        leads: np.ndarray,
+        rgb: np.ndarray,
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Paint the region of each class in its colour."""
+        sure = self.confidence
+        sure = np.ones(self.xx0.shape) if sure is None else sure
+        if method == "image":
+            winners = np.array(_winners(leads))
+            fine = winners[_finer(leads[..., winners]).argmax(-1)]
+            return self._show(ax, _tint(rgb[fine], _finer(sure)), kwargs)
+        cells = _tint(rgb[leads.argmax(-1)], sure)
+        if method == "pcolormesh":
+            return ax.pcolormesh(self.xx0, self.xx1, cells, **kwargs)
+        artists = []
+        if method == "contourf":
+            # Where three classes meet, the areas of two leave a gap.
+            artists.append(ax.pcolormesh(self.xx0, self.xx1, cells, **kwargs))
+        for k in _winners(leads):
+            # Bands, unless the classifier is as sure everywhere.
+            n_bands = 7 if np.ptp(sure) > 0 else 1
+            levels = np.linspace(0, leads[..., k].max(), n_bands + 1)
+            levels = np.atleast_1d(kwargs.get("levels", levels))
+            shades = np.linspace(0, 1, len(levels)) if n_bands > 1 else [1.0, 1.0]
+            colors = np.broadcast_to(rgb[k], (len(shades), 3))
+            if method == "contourf":
+                colors = _tint(colors, np.asarray(shades))
+            own = {"levels": levels, "colors": colors, **_without_colors(kwargs)}
+            draw = getattr(ax, method)
+            artists.append(draw(self.xx0, self.xx1, leads[..., k], **own))
+        return artists
+
+    def _paint_values(self, ax: Axes, method: str, kwargs: dict[str, Any]) -> Any:
+        """Paint the response by its values, beside a bar of colours."""
+        if "colors" not in kwargs:
+            kwargs = {"cmap": "cividis"} | kwargs
+        if method == "image":
+            artist = self._show(ax, _finer(self.response), kwargs)
+        else:
+            artist = getattr(ax, method)(self.xx0, self.xx1, self.response, **kwargs)
+        if self.quantity is not None:
+            ax.figure.colorbar(artist, ax=ax, label=self.quantity)
+        return artist
+
+    def _show(self, ax: Axes, image: np.ndarray, kwargs: dict[str, Any]) -> Any:
+        """Draw an image whose outermost pixels are centred on the outermost points."""
+        x, y = self.xx0[0], self.xx1[:, 0]
+        dx, dy = (
+            (side[-1] - side[0]) / (n - 1) / 2
+            for side, n in ((x, image.shape[1]), (y, image.shape[0]))
+        )
+        extent = (x[0] - dx, x[-1] + dx, y[0] - dy, y[-1] + dy)
+        own = {"aspect": ax.get_aspect(), "interpolation": "nearest"} | kwargs
+        return ax.imshow(image, origin="lower", extent=extent, **own)
+
+    def _zero_lines(
+        self,
+        ax: Axes,
+        fields: Sequence[np.ndarray],
+        color: str,
+        width: float,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Draw where fields are zero."""
+        return [
+            ax.contour(
+                self.xx0,
+                self.xx1,
+                field,
+                levels=[0],
+                colors=color,
+                linewidths=width,
+                zorder=0,
+                **kwargs,
+            )
+            for field in fields
+            if field.min() < 0 < field.max()
+        ]
+
+    def _draw_points(self, ax: Axes, rgb: np.ndarray) -> list[Any]:
+        """Draw the data of each class, and a ring around what is misclassified."""
+        assert self.points is not None
+        classes = np.arange(len(rgb)) if self.classes is None else self.classes
+        y = np.asarray(self.y)
+        artists = []
+        for name, color in zip(classes, rgb, strict=True):
+            of_class = self.points[y == name]
+            artists.append(
+                ax.scatter(
+                    of_class[:, 0],
+                    of_class[:, 1],
+                    color=[color],
+                    s=18,
+                    edgecolors="white",
+                    linewidths=0.5,
+                    label=str(name),
+                    zorder=2,
+                )
+            )
+        if self.y_pred is not None:
+            wrong = self.points[y != np.asarray(self.y_pred)]
+            if len(wrong):
+                artists.append(
+                    ax.scatter(
+                        wrong[:, 0],
+                        wrong[:, 1],
+                        s=36,
+                        facecolors="none",
+                        edgecolors="black",
+                        linewidths=0.9,
+                        label="misclassified",
+                        zorder=3,
+                    )
+                )
+        return artists
+
+    def _write(
+        self, ax: Axes, xlabel: str | None, ylabel: str | None, title: str | None
+    ) -> None:
+        """Write the labels and the title."""
+        if xlabel is not None or not ax.get_xlabel():
+            own = self.xlabel or ""
+            if self.note:
+                own = f"{own}\n{self.note}" if own else self.note
+            ax.set_xlabel(own if xlabel is None else xlabel)
+        if ylabel is not None or not ax.get_ylabel():
+            ax.set_ylabel((self.ylabel or "") if ylabel is None else ylabel)
+        if title is not None:
+            ax.set_title(title)
+
+
+def leads_of(scores: np.ndarray) -> np.ndarray:
+    """Return each class's score less the highest of the others, (..., n_classes)."""
+    first = scores.argmax(-1)[..., None]
+    leads = scores - np.take_along_axis(scores, first, -1)
+    others = leads.copy()
+    np.put_along_axis(others, first, -np.inf, -1)
+    np.put_along_axis(leads, first, -others.max(-1, keepdims=True), -1)
+    return leads
+
+
+def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(
+            f"{NAME}: {what} must be one of {', '.join(choices)}. Got {value} instead."
+        )
+
+
+def _grid(
+    points: np.ndarray,
+    n: int,
+    eps: float | None,
+    xlim: tuple[float, float] | None,
+    ylim: tuple[float, float] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a grid around points, or within limits."""
+    sides = []
+    for values, limits in zip(points.T, (xlim, ylim), strict=True):
+        low, high = np.nanmin(values), np.nanmax(values)
+        margin = eps
+        if margin is None:
+            margin = 0.05 * (high - low) or 1.0
+        low, high = (low - margin, high + margin) if limits is None else limits
+        sides.append(np.linspace(low, high, n))
+    xx0, xx1 = np.meshgrid(*sides)
+    return xx0, xx1
+
+
+def _scores(estimator: Any, rows: Any, method: str) -> tuple[np.ndarray, str]:
+    """Return what a classifier answers, and to which of its methods."""
+    if method in OF_PROBABILITIES:
+        method = "predict_proba"
+    wanted = ("predict_proba", "decision_function", "predict")
+    tried = wanted if method == "auto" else (method,)
+    for name in tried:
+        if hasattr(estimator, name):
+            return np.asarray(getattr(estimator, name)(rows)), name
+    has = [name for name in wanted if hasattr(estimator, name)]
+    raise ValueError(
+        f"{NAME}: {type(estimator).__name__} has no method {method}. Choose a "
+        f"response_method of {', '.join(has)}."
+    )
+
+
+def _answers(
+    scores: np.ndarray, method: str, wanted: str, classes: np.ndarray, of_interest: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, str | None]:
+    """Return response, leads, confidence, and the name of the response, if shown."""
+    n_classes = len(classes)
+    response = scores
+    if method == "predict":
+        # LabelEncoder's codes, which scikit-learn shows.
+        response = np.searchsorted(classes, scores)
+        scores = (response[:, None] == np.arange(n_classes)).astype(float)
+    elif scores.ndim == 1:  # the decision function of two classes
+        scores = np.stack([-scores, scores], axis=1) / 2
+    leads = leads_of(scores)
+    if method == "decision_function":
+        ahead = leads.max(1)
+        confidence = ahead / max(ahead.max(), np.finfo(float).tiny)
+    else:
+        confidence = (scores.max(1) - 1 / n_classes) / (1 - 1 / n_classes)
+    quantity = None
+    if wanted == "entropy":
+        logarithms = np.log2(scores, where=scores > 0, out=np.zeros_like(scores))
+        response, quantity = -(scores * logarithms).sum(1), "entropy (bits)"
+    elif wanted == "margin":
+        response, quantity = leads.max(1), "margin"
+    elif of_interest is not None and method != "predict":
+        k = int(np.flatnonzero(classes == of_interest)[0])
+        if response.ndim == 1:
+            response = response if k else -response
+        else:
+            response = response[:, k]
+        what = "probability" if method == "predict_proba" else "decision function"
+        quantity = f"{what} of {of_interest}"
+    elif n_classes == 2 and response.ndim == 2:
+        response = response[:, 1]
+    return response, leads, confidence.clip(0, 1), quantity
+
+
+def _data(estimator: Any, plane: Plane, X: Any, y: Any) -> dict[str, Any]:
+    """Return the data that a picture shows."""
+    if y is None:
+        return {}
+    y = as_array(y).reshape(-1)
+    points = plane.coordinates(X)
+    if len(y) != len(points):
+        raise ValueError(
+            f"{NAME} needs a class for each row. Got {len(points)} rows of X and "
+            f"{len(y)} classes."
+        )
+    return {"points": points, "y": y, "y_pred": np.asarray(estimator.predict(X))}
+
+
+def _draw_legend(
+    displays: Sequence[DecisionBoundaryDisplay], ax: Axes, *, outside: bool
+) -> None:
+    """Name what is drawn of the data, on the axes or beside all of them."""
+    named = {
+        artist.get_label(): artist for display in displays for artist in display.points_
+    }
+    if named and outside:
+        ax.figure.legend(named.values(), named.keys(), loc="outside right upper")
+    elif named:
+        ax.legend(named.values(), named.keys())
+
+
+def _two_axes(ax: Any) -> list[Axes]:
+    """Return two axes, with the same limits if they are new."""
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(
+            1, 2, figsize=(11, 4.8), sharex=True, sharey=True, layout="constrained"
+        )
+    axes = list(np.ravel(ax))
+    if len(axes) != 2:
+        raise ValueError(
+            f"{NAME} needs two axes, for training and test data. Got {len(axes)}; "
+            "leave `ax` out, or give those of matplotlib.pyplot.subplots(1, 2)."
+        )
+    return axes
+
+
+def _first_layer(estimator: Any, rows: Any) -> np.ndarray:
+    """Return what the units of a network's first layer get, (n, n_units)."""
+    while hasattr(estimator, "best_estimator_") or hasattr(estimator, "steps"):
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+            continue
+        if len(estimator.steps) > 1:
+            rows = estimator[:-1].transform(rows)
+        estimator = estimator[-1]
+    layers = getattr(getattr(estimator, "module_", None), "linear_layers", [])
+    if len(layers) < 2:
+        raise ValueError(
+            f"{NAME}: first_layer=True needs a TorchBlobClassifier with hidden layers, "
+            f"also at the end of a Pipeline. Got {estimator!r}."
+        )
+    weight, bias = (
+        tensor.detach().cpu().double().numpy()
+        for tensor in (layers[0].weight, layers[0].bias)
+    )
+    return np.asarray(rows, float) @ weight.T + bias
+
+
+def _winners(leads: np.ndarray) -> list[int]:
+    """Return the classes that lead somewhere."""
+    return np.unique(leads.argmax(-1)).tolist()
+
+
+def _finer(values: np.ndarray) -> np.ndarray:
+    """Interpolate values on a grid, (n, m, ...), linearly to one of enough pixels."""
+    for axis in (0, 1):
+        n = values.shape[axis]
+        if n >= PIXELS:
+            continue
+        at = np.linspace(0, n - 1, PIXELS)
+        low = np.minimum(at.astype(int), n - 2)
+        share = (at - low).reshape(-1, *[1] * (values.ndim - 1 - axis))
+        below, above = (np.take(values, i, axis) for i in (low, low + 1))
+        values = below * (1 - share) + above * share
+    return values
+
+
+def _tint(rgb: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """Return colours, (..., 3), made paler where the strength, 0 to 1, is less."""
+    share = (PALEST + (STRONGEST - PALEST) * np.asarray(strength))[..., None]
+    return 1 - share * (1 - rgb)
+
+
+def _without_colors(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in kwargs.items()
+        if name not in ("levels", "cmap", "colors")
+    }
