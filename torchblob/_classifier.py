@@ -155,6 +155,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         nats and accuracies shares in [0, 1], both weighted as the loss is. Those of
         the training rows are taken before each step, in the course of the epoch.
         "train_loss_best" and so on say whether an epoch's is the best so far.
+    best_epoch_ : int or None
+        Number of the epoch, as in `history_`, whose weights early stopping kept.
     loss_curve_ : list of float
         The training loss of each epoch.
     n_iter_ : int
@@ -305,6 +307,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             task = make_task(self, net, table, (X_val, y_val), weighted=weighted)
             with epoch_tasks(self, net, X, y, sample_weight) as tasks:
                 self._train(net, replace(task, watcher=tasks))
+            best = None if task.stopping is None else task.stopping.best_epoch
+            self.best_epoch_ = None if best is None else epochs_before + best + 1
         losses = self.loss_curve_[epochs_before:]
         warn_if_unfinished(self, losses, task, 2 + FRAMES_OF_WITH_CALLBACKS)
         return self
@@ -367,6 +371,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.classes_ = known
             net = make_net(self, table.X, last, keep_optimizer=True)
             self._train(net, make_pass(self, net, table))
+            self.best_epoch_ = None
         return self
 
     def decision_function(self, X: Any) -> Any:

@@ -1,0 +1,216 @@
+"""Pictures of how a training went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAME = "TrainingCurveDisplay"
+
+
+class TrainingCurveDisplay:
+    """Picture of loss and accuracy by epoch.
+
+    Make one by :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    epochs : array-like of shape (n_epochs,)
+        Numbers of the epochs, from 1.
+    train_loss : array-like of shape (n_epochs,)
+        Mean loss of the training rows, in nats, in the course of each epoch.
+    valid_loss : array-like of shape (n_epochs,), default=None
+        That of the validation rows, at its end; NaN where there were none.
+    train_acc, valid_acc : array-like of shape (n_epochs,), default=None
+        Their accuracies, 0 to 1.
+    best_epoch : int, default=None
+        The epoch whose weights early stopping kept.
+    name : str, default=None
+        What is trained.
+
+    Attributes
+    ----------
+    lines_ : list of :class:`~matplotlib.lines.Line2D`
+        The curves.
+    axes_ : list of :class:`~matplotlib.axes.Axes`
+        Of the loss and, where there is one, of the accuracy.
+    ax_ : :class:`~matplotlib.axes.Axes`
+        The first of them.
+    figure_ : :class:`~matplotlib.figure.Figure`
+        Their figure.
+
+    See Also
+    --------
+    sklearn.model_selection.LearningCurveDisplay : Scores by the number of rows.
+    sklearn.model_selection.ValidationCurveDisplay : Scores by a parameter.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from torchblob import TorchBlobClassifier
+    >>> from torchblob.inspection import TrainingCurveDisplay
+    >>> clf = TorchBlobClassifier(
+    ...     early_stopping=True, max_epochs=300, random_state=0, device="cpu"
+    ... )
+    >>> display = TrainingCurveDisplay.from_estimator(
+    ...     clf.fit(*load_iris(return_X_y=True))
+    ... )
+    >>> [ax.get_ylabel() for ax in display.axes_]
+    ['loss (nats)', 'accuracy']
+    """
+
+    def __init__(
+        self,
+        *,
+        epochs: Any,
+        train_loss: Any,
+        valid_loss: Any = None,
+        train_acc: Any = None,
+        valid_acc: Any = None,
+        best_epoch: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.epochs = epochs
+        self.train_loss, self.valid_loss = train_loss, valid_loss
+        self.train_acc, self.valid_acc = train_acc, valid_acc
+        self.best_epoch, self.name = best_epoch, name
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, *, name: str | None = None, ax: Any = None, **kwargs: Any
+    ) -> TrainingCurveDisplay:
+        """Draw how a fitted classifier was trained.
+
+        Parameters
+        ----------
+        estimator : TorchBlobClassifier
+            Fitted; also at the end of a Pipeline or found by a search.
+        name : str, default=None
+            What it is called in the legend, where there are several.
+        ax : matplotlib Axes, or a sequence of two, default=None
+            Where to draw: the loss, and the accuracy if there are two. None makes a
+            figure. `display.axes_` of another display puts the curves into its picture.
+        **kwargs
+            Of :meth:`~matplotlib.axes.Axes.plot`.
+
+        Returns
+        -------
+        display : TrainingCurveDisplay
+            The picture.
+
+        Raises
+        ------
+        ValueError
+            If the estimator has no history.
+        """
+        check_is_fitted(estimator)
+        while hasattr(estimator, "best_estimator_") or hasattr(estimator, "steps"):
+            if hasattr(estimator, "best_estimator_"):
+                estimator = estimator.best_estimator_
+            else:
+                estimator = estimator[-1]
+        if not hasattr(estimator, "history_"):
+            raise ValueError(
+                f"{NAME} needs a fitted TorchBlobClassifier, also at the end of a "
+                f"Pipeline or found by a search with refit=True. Got {estimator!r}."
+            )
+        history = estimator.history_
+        curves = {
+            key: np.array([row.get(key, np.nan) for row in history])
+            for key in ("train_loss", "valid_loss", "train_acc", "valid_acc")
+            if any(key in row for row in history)
+        }
+        display = cls(
+            epochs=np.array([row["epoch"] for row in history]),
+            best_epoch=estimator.best_epoch_,
+            name=name,
+            **curves,
+        )
+        return display.plot(ax, **kwargs)
+
+    def plot(
+        self, ax: Any = None, *, name: str | None = None, **kwargs: Any
+    ) -> TrainingCurveDisplay:
+        """Draw the picture, again if need be.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, or a sequence of two, default=None
+            As in :meth:`from_estimator`.
+        name : str, default=None
+            Instead of the display's own.
+        **kwargs
+            Of :meth:`~matplotlib.axes.Axes.plot`.
+
+        Returns
+        -------
+        display : TrainingCurveDisplay
+            This one.
+        """
+        name = self.name if name is None else name
+        has_accuracy = self.train_acc is not None or self.valid_acc is not None
+        self.axes_ = _axes(ax, 1 + has_accuracy)
+        self.lines_: list[Any] = []
+        curves = [(self.train_loss, self.valid_loss), (self.train_acc, self.valid_acc)]
+        for on, what, (train, valid) in zip(
+            self.axes_, ("loss (nats)", "accuracy"), curves, strict=False
+        ):
+            self._draw(on, train, valid, name, kwargs)
+            on.set_xlabel("epoch")
+            on.set_ylabel(what)
+            on.legend()
+        self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
+        return self
+
+    def _draw(
+        self, ax: Axes, train: Any, valid: Any, name: str | None, kwargs: dict[str, Any]
+    ) -> None:
+        """Draw the curves of training and validation rows, in one colour."""
+        # Solid and dashed, so that several estimators differ by their colours.
+        color = kwargs.get("color")
+        prefix = "" if name is None else f"{name}, "
+        parts = (train, "training", "-"), (valid, "validation", "--")
+        for values, what, style in parts:
+            if values is None:
+                continue
+            own: dict[str, Any] = {
+                "linestyle": style,
+                "color": color,
+                "label": prefix + what,
+            } | kwargs
+            (line,) = ax.plot(self.epochs, values, **own)
+            color = line.get_color()
+            self.lines_.append(line)
+        if self.best_epoch is not None:
+            watched = train if valid is None else valid
+            at = int(np.flatnonzero(np.asarray(self.epochs) == self.best_epoch)[0])
+            ax.plot(
+                self.best_epoch,
+                watched[at],
+                "o",
+                color=color,
+                markeredgecolor="black",
+                label=f"{prefix}weights of epoch {self.best_epoch}",
+            )
+
+
+def _axes(ax: Any, n: int) -> list[Axes]:
+    """Return axes for as many curves, or those that are given."""
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(1, n, figsize=(1 + 4.5 * n, 4), layout="constrained")
+    axes: Sequence[Axes] = list(np.ravel(ax))
+    if not 1 <= len(axes) <= 2:
+        raise ValueError(
+            f"{NAME} needs one or two axes, of the loss and the accuracy. Got "
+            f"{len(axes)}; leave `ax` out, or give those of "
+            "matplotlib.pyplot.subplots(1, 2)."
+        )
+    return list(axes)
