@@ -315,6 +315,28 @@ def test_one_class_can_be_shown_by_its_probability(clf, blobs_of_animals):
     assert len(display.points_) >= 4
 
 
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_each_class_can_have_a_panel_of_its_own(blobs_of_animals, n_classes):
+    X, y = blobs_of_animals
+    chosen = np.isin(y, np.unique(y)[:n_classes])
+    clf = make(lr=0.5).fit(X[chosen], y[chosen])
+    display = draw(clf, X[chosen], y[chosen])
+    assert display.plot_classes() is display
+    assert [ax.get_title() for ax in display.axes_] == list(clf.classes_)
+    for k, ax in enumerate(display.axes_):
+        (image,) = ax.get_images()
+        color = display.multiclass_colors_[k, :3]
+        # The class's colour is in its region more than in others.
+        share, off = strength(np.asarray(image.get_array()), color)
+        assert off.max() < 1e-6
+        lead = display.leads[..., k]
+        at = np.linspace(0, 599, 300).round().astype(int)
+        share = share[np.ix_(at, at)]
+        assert share[lead > 0].mean() > 2 * share[lead < 0].mean()
+    with pytest.raises(ValueError, match=rf"each of {n_classes} classes. Got 1"):
+        display.plot_classes([plt.gca()])
+
+
 def test_lines_of_the_first_layer_are_where_its_units_switch(wine):
     model, X, y = wine
     display = draw(model, X, y, features=(0, 9), first_layer=True)

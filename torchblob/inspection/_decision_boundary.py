@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,8 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         Colours of the classes, RGBA.
     ax_ : :class:`~matplotlib.axes.Axes`
         Where it is drawn.
+    axes_ : list of :class:`~matplotlib.axes.Axes`
+        The panels of :meth:`plot_classes`.
     figure_ : :class:`~matplotlib.figure.Figure`
         The figure of that.
     test_ : DecisionBoundaryDisplay
@@ -379,6 +382,45 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
+    def plot_classes(self, axes: Any = None) -> DecisionBoundaryDisplay:
+        """Draw a panel for each class, in its colour where its score is high.
+
+        Parameters
+        ----------
+        axes : array-like of n_classes matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+
+        Returns
+        -------
+        display : DecisionBoundaryDisplay
+            This one; `axes_` has its panels, and `ax_` is the first.
+
+        Raises
+        ------
+        ValueError
+            If what is shown has no classes, or there are not as many axes.
+        """
+        leads = self._leads()
+        if leads is None:
+            raise ValueError(f"{NAME}: plot_classes needs the picture of a classifier.")
+        n_classes = leads.shape[-1]
+        self.axes_ = _axes_for_classes(axes, n_classes)
+        rgb = class_colors(self.multiclass_colors, n_classes)
+        scores = self.response if self.response.ndim == 3 else leads
+        share = (scores - scores.min()) / max(np.ptp(scores), np.finfo(float).tiny)
+        names = np.arange(n_classes) if self.classes is None else self.classes
+        for k, ax in enumerate(self.axes_):
+            image = 1 - STRONGEST * _finer(share[..., k])[..., None] * (1 - rgb[k])
+            self._show(ax, image, {"zorder": -1})
+            self._zero_lines(ax, [leads[..., k]], "0.15", 1.2)
+            if self.points is not None:
+                self._draw_points(ax, rgb)
+            ax.set_xlim(self.xx0.min(), self.xx0.max())
+            ax.set_ylim(self.xx1.min(), self.xx1.max())
+            self._write(ax, None, None, str(names[k]))
+        self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
+        return self
+
     def _leads(self) -> np.ndarray | None:
         """Return how far each class leads, where that is known."""
         if self.leads is None and self.response.ndim == 3:
@@ -658,6 +700,34 @@ def _two_axes(ax: Any) -> list[Axes]:
         raise ValueError(
             f"{NAME} needs two axes, for training and test data. Got {len(axes)}; "
             "leave `ax` out, or give those of matplotlib.pyplot.subplots(1, 2)."
+        )
+    return axes
+
+
+def _axes_for_classes(axes: Any, n_classes: int) -> list[Axes]:
+    """Return axes for each class, with the same limits if they are new."""
+    import matplotlib.pyplot as plt
+
+    if axes is None:
+        n_columns = math.ceil(math.sqrt(n_classes))
+        n_rows = math.ceil(n_classes / n_columns)
+        _, axes = plt.subplots(
+            n_rows,
+            n_columns,
+            figsize=(3.2 * n_columns, 3 * n_rows),
+            sharex=True,
+            sharey=True,
+            layout="constrained",
+        )
+        axes = list(np.ravel(axes))
+        for ax in axes[n_classes:]:
+            ax.remove()
+        return axes[:n_classes]
+    axes = list(np.ravel(axes))
+    if len(axes) != n_classes:
+        raise ValueError(
+            f"{NAME}: plot_classes needs axes for each of {n_classes} classes. Got "
+            f"{len(axes)}; leave `axes` out, or give as many."
         )
     return axes
 
