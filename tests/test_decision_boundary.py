@@ -16,11 +16,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_wine, make_blobs
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.fixes import parse_version
 
@@ -329,7 +331,7 @@ def test_each_class_can_have_a_panel_of_its_own(blobs_of_animals, n_classes):
         # The class's colour is in its region more than in others.
         share, off = strength(np.asarray(image.get_array()), color)
         assert off.max() < 1e-6
-        lead = display.leads[..., k]
+        lead = display._leads()[..., k]
         at = np.linspace(0, 599, 300).round().astype(int)
         share = share[np.ix_(at, at)]
         assert share[lead > 0].mean() > 2 * share[lead < 0].mean()
@@ -381,7 +383,7 @@ def test_other_classifiers_are_drawn_by_what_they_predict(
     estimator.fit(X, y)
     display = draw(estimator, X, y, grid_resolution=20)
     rows = np.stack([display.xx0.ravel(), display.xx1.ravel()], 1)
-    leader = estimator.classes_[display.leads.reshape(-1, n_classes).argmax(1)]
+    leader = estimator.classes_[display._leads().reshape(-1, n_classes).argmax(1)]
     np.testing.assert_array_equal(leader, estimator.predict(rows))
     np.testing.assert_allclose(
         display.multiclass_colors_[0], to_rgba("#3f90da"), atol=1e-6
@@ -503,3 +505,125 @@ def test_clusters_are_drawn_as_scikit_learn_does(small):
     X = small[0][:, :2]
     kmeans = KMeans(3, n_init=1, random_state=0).fit(X)
     assert draw(kmeans, X, grid_resolution=10).response.shape == (10, 10)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("method", [None, "contour", "contourf"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"levels": 5},
+        {"levels": [0.0, 0.25, 0.5, 0.75, 1.0]},
+        {"extend": "both"},
+        {"antialiased": True, "alpha": 0.5},
+    ],
+)
+def test_arguments_of_contours_are_passed_on(
+    blobs_of_animals, n_classes, method, params
+):
+    X, y = blobs_of_animals
+    chosen = np.isin(y, np.unique(y)[:n_classes])
+    clf = LogisticRegression().fit(X[chosen], y[chosen])
+    display = draw(clf, X, plot_method=method, grid_resolution=20, **params)
+    surface = display.surface_
+    last = surface[-1] if isinstance(surface, list) else surface
+    assert type(last).__name__ == "QuadContourSet"
+
+
+def test_levels_of_two_classes_are_those_of_the_response(blobs_of_animals):
+    X, y = blobs_of_animals
+    clf = LogisticRegression().fit(X, y == "cat")
+    display = draw(clf, X, plot_method="contour", levels=[0.5], colors="k")
+    for path in display.surface_.get_paths():
+        p = clf.predict_proba(path.vertices)[:, 1]
+        np.testing.assert_allclose(p, 0.5, atol=0.01)
+
+
+def test_a_colormap_of_many_classes_is_ignored_with_a_warning(clf, blobs_of_animals):
+    with pytest.warns(UserWarning, match="'cmap' is ignored in favor of"):
+        draw(clf, blobs_of_animals[0], cmap="viridis")
+
+
+@pytest.mark.parametrize("method", ["image", "contour", "contourf", "pcolormesh"])
+def test_a_class_that_never_leads_alone_is_no_trouble(method):
+    X, y = np.zeros((6, 2)), [0, 1, 2, 0, 1, 2]
+    display = draw(DummyClassifier().fit(X, y), X, plot_method=method)
+    assert display.borders_ == []
+
+
+def test_scores_that_are_not_of_the_classes_that_are_predicted_are_not_drawn(
+    blobs_of_animals,
+):
+    X, y = blobs_of_animals
+    votes = SVC(decision_function_shape="ovo", random_state=0).fit(X, y)
+    display = draw(votes, X, grid_resolution=20)
+    rows = np.stack([display.xx0.ravel(), display.xx1.ravel()], 1)
+    leader = votes.classes_[display._leads().reshape(-1, 4).argmax(1)]
+    np.testing.assert_array_equal(leader, votes.predict(rows))
+    with pytest.raises(ValueError, match=r"each of 4 classes. decision_function .* 6"):
+        draw(votes, X, response_method="decision_function")
+
+
+def test_an_inverted_axis_stays_inverted(clf, blobs_of_animals):
+    _, ax = plt.subplots()
+    ax.invert_yaxis()
+    draw(clf, blobs_of_animals[0], ax=ax)
+    assert ax.yaxis_inverted()
+    assert not ax.xaxis_inverted()
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (["a", None, "b", "b"], object),
+        (["a", None, "b", "b"], "string"),
+        ([True, None, False, False], object),
+        ([True, None, False, False], "boolean"),
+    ],
+)
+def test_held_columns_may_have_missing_values(values, dtype):
+    frame = pd.DataFrame({"x": [0.0, 1, 2, 3], "y": [1.0, 0, 1, 0]})
+    frame["held"] = pd.array(values, dtype=dtype)
+    only_numbers = make_column_transformer(("passthrough", ["x", "y"]))
+    model = make_pipeline(only_numbers, LogisticRegression()).fit(frame, [0, 0, 1, 1])
+    display = draw(model, frame, features=("x", "y"))
+    assert "median or most frequent value" in display.ax_.get_xlabel().replace(
+        "\n", " "
+    )
+
+
+def test_rows_of_classes_that_are_not_known_are_grey(clf, blobs_of_animals):
+    X, y = blobs_of_animals
+    display = draw(clf, X, np.where(np.arange(len(y)) < 5, "cow", y))
+    others = display.points_[0]
+    assert others.get_label() == "other"
+    np.testing.assert_array_equal(others.get_offsets(), X[:5])
+
+
+def test_what_is_no_classifier_has_no_classes_to_draw(small):
+    X, y = small[0][:, :2], small[1]
+    with pytest.raises(ValueError, match=r"LinearRegression, which is no .* without y"):
+        draw(LinearRegression().fit(X, y), X, y)
+
+
+def test_pictures_of_principal_components_are_repeatable():
+    X = np.random.default_rng(0).normal(size=(1000, 150))
+    y = (X[:, 0] > 0).astype(int)
+    clf = LogisticRegression().fit(X, y)
+    first, second = (draw(clf, X, features="pca", grid_resolution=3) for _ in "ab")
+    np.testing.assert_array_equal(first.xx0, second.xx0)
+
+
+def test_an_error_opens_no_figure(clf, blobs_of_animals):
+    with pytest.raises(ValueError, match="colormap"):
+        draw(clf, blobs_of_animals[0], multiclass_colors="no_map")
+    assert plt.get_fignums() == []
+
+
+def test_several_outputs_are_refused(small):
+    X, y = small[0][:, :2], small[1]
+    clf = DecisionTreeClassifier(random_state=0).fit(X, np.stack([y, y > 0], 1))
+    with pytest.raises(
+        ValueError, match="multi-output multi-class classifiers are not"
+    ):
+        draw(clf, X)

@@ -121,3 +121,19 @@ def test_an_error_says_what_is_needed_and_what_was_given(small, stopped):
     _, axes = plt.subplots(3)
     with pytest.raises(ValueError, match=r"one or two axes.* Got 3"):
         draw(stopped, ax=axes)
+
+
+def test_a_single_epoch_is_a_point(small):
+    (line,) = draw(make(max_epochs=1).fit(*small)).lines_
+    assert line.get_marker() == "o"
+
+
+def test_short_names_of_arguments_of_lines_are_taken(stopped):
+    assert {line.get_linestyle() for line in draw(stopped, ls=":").lines_} == {":"}
+
+
+def test_axes_for_which_there_are_no_curves_stay_empty(small):
+    _, axes = plt.subplots(1, 2)
+    display = draw(make().fit(*small), ax=axes)
+    assert len(display.lines_) == 1
+    assert axes[1].get_legend() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 RESPONSES = ("auto", "predict_proba", "decision_function", "predict")
 OF_PROBABILITIES = ("entropy", "margin")
 METHODS = ("image", "contourf", "contour", "pcolormesh")
+
+OF_CONTOURS = {
+    *("levels", "colors", "extend", "hatches", "antialiased"),
+    *("linewidths", "linestyles", "corner_mask", "nchunk", "locator"),
+}
+"""Arguments of contours, which an image has not."""
+
+POINT: dict[str, Any] = {
+    **{"s": 18, "edgecolors": "white", "linewidths": 0.5, "zorder": 2}
+}
+"""How data are drawn."""
 
 PIXELS = 600
 """Into so many pixels a side, at least, an image of regions is interpolated."""
@@ -46,7 +58,7 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
     response : ndarray of shape (n, m) or (n, m, n_classes)
         What the classifier answers there: a number, or a score for each class.
     n_classes : int, default=None
-        Number of classes. None is what `leads` has.
+        Number of classes. None is that of `leads` or `response`, or two.
     leads : ndarray of shape (n, m, n_classes), default=None
         The score of each class less the highest of the others. None is that of a
         `response` with a score for each class; without either, the picture is
@@ -150,7 +162,7 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         eps: float | None = None,
         xlim: tuple[float, float] | None = None,
         ylim: tuple[float, float] | None = None,
-        plot_method: str = "image",
+        plot_method: str | None = None,
         response_method: str = "auto",
         class_of_interest: Any = None,
         multiclass_colors: str | Sequence[Any] | None = None,
@@ -188,14 +200,16 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
             range.
         xlim, ylim : tuple of two floats, default=None
             Limits of the picture, instead.
-        plot_method : {"image", "contourf", "contour", "pcolormesh"}, default="image"
+        plot_method : {"image", "contourf", "contour", "pcolormesh"}, default=None
             How regions are painted: by an image, interpolated; by areas or by lines of
-            equal lead; by the cells of the grid.
+            equal lead; by the cells of the grid. None is "image", or "contourf" where
+            `kwargs` has arguments of contours such as `levels`.
         response_method : str, default="auto"
-            "predict_proba", "decision_function" or "predict"; "auto" is the first that
-            the classifier has. Regions are shaded by the probability of their class, or
-            by how far its decision function leads. "entropy" (in bits) and "margin" (of
-            the two largest probabilities) show these numbers instead.
+            "predict_proba", "decision_function" or "predict"; "auto" is the first of
+            them that agrees with what the classifier predicts for `X`. Regions are
+            shaded by the probability of their class, or by how far its decision
+            function leads. "entropy" (in bits) and "margin" (of the two largest
+            probabilities) show these numbers instead.
         class_of_interest : label, default=None
             A class whose score is to be shown instead.
         multiclass_colors : str or list of matplotlib colours, default=None
@@ -214,7 +228,9 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
             Where to draw. None makes a figure.
         **kwargs
             Of the artist that paints: of :meth:`~matplotlib.axes.Axes.imshow` for
-            "image", else of the method of that name.
+            "image", else of the method of that name. For two classes, `cmap`, `colors`
+            and `levels` show the response itself, as scikit-learn does; for more,
+            `levels` are those of the lead, or their number.
 
         Returns
         -------
@@ -228,7 +244,7 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
             features and none are chosen.
         """
         check_is_fitted(estimator)
-        _check_choice("plot_method", plot_method, METHODS)
+        plot_method = _method_for(plot_method, kwargs)
         if not grid_resolution > 1:
             raise ValueError(
                 f"{NAME}: grid_resolution must be greater than 1. Got "
@@ -239,6 +255,21 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
                 f"{NAME}: eps must be greater than or equal to 0. Got {eps} instead."
             )
         if not (is_classifier(estimator) and hasattr(estimator, "classes_")):
+            of_classifiers = {
+                **{"y": y, "X_test": X_test, "y_test": y_test, "features": features},
+                **{"held": held, "xlim": xlim, "ylim": ylim, "title": title},
+                "first_layer": first_layer or None,
+            }
+            given = [
+                name for name, value in of_classifiers.items() if value is not None
+            ]
+            if given:
+                raise ValueError(
+                    f"{NAME} draws {type(estimator).__name__}, which is no classifier, "
+                    f"as scikit-learn does, without {', '.join(given)}."
+                )
+            if multiclass_colors is not None:
+                kwargs["multiclass_colors"] = multiclass_colors
             return super().from_estimator(
                 estimator,
                 X,
@@ -253,11 +284,23 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
                 **kwargs,
             )
         _check_choice("response_method", response_method, RESPONSES + OF_PROBABILITIES)
-        classes = np.asarray(estimator.classes_)
-        if classes.ndim != 1:
+        if np.ndim(estimator.classes_[0]):
             raise ValueError(
                 f"{NAME}: Multi-label and multi-output multi-class classifiers are not "
                 "supported. Draw each output by itself."
+            )
+        classes = np.asarray(estimator.classes_)
+        if len(classes) < 2:
+            raise ValueError(
+                f"{NAME} needs a classifier of two classes or more. Got one of "
+                f"{classes.tolist()[0]!r} alone."
+            )
+        if X_test is None and y_test is not None:
+            raise ValueError(f"{NAME}: y_test needs X_test. Give both, or neither.")
+        if class_of_interest is not None and response_method in OF_PROBABILITIES:
+            raise ValueError(
+                f"{NAME}: {response_method} is of all classes. Leave class_of_interest "
+                "out, or choose another response_method."
             )
         if class_of_interest is not None and class_of_interest not in classes:
             raise ValueError(
@@ -270,7 +313,7 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
             all_points = np.concatenate([all_points, plane.coordinates(X_test)])
         xx0, xx1 = _grid(all_points, grid_resolution, eps, xlim, ylim)
         rows = plane.rows(np.stack([xx0.ravel(), xx1.ravel()], axis=1))
-        scores, method = _scores(estimator, rows, response_method)
+        scores, method = _scores(estimator, X, rows, response_method, classes)
         response, leads, confidence, quantity = _answers(
             scores, method, response_method, classes, class_of_interest
         )
@@ -285,7 +328,8 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
             "xx1": xx1,
             "response": on_grid(response),
             "n_classes": len(classes),
-            "leads": on_grid(leads),
+            # Of scores of all classes they are computed anew, to keep less.
+            "leads": None if response.ndim == 2 else on_grid(leads),
             "confidence": on_grid(confidence),
             "classes": classes,
             "quantity": quantity,
@@ -313,7 +357,7 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
 
     def plot(
         self,
-        plot_method: str = "image",
+        plot_method: str | None = None,
         ax: Axes | None = None,
         xlabel: str | None = None,
         ylabel: str | None = None,
@@ -327,7 +371,7 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
 
         Parameters
         ----------
-        plot_method : {"image", "contourf", "contour", "pcolormesh"}, default="image"
+        plot_method : {"image", "contourf", "contour", "pcolormesh"}, default=None
             As in :meth:`from_estimator`.
         ax : matplotlib Axes, default=None
             Where to draw. None makes a figure.
@@ -349,19 +393,25 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         """
         import matplotlib.pyplot as plt
 
-        _check_choice("plot_method", plot_method, METHODS)
+        plot_method = _method_for(plot_method, kwargs)
+        if ax is not None and not hasattr(ax, "get_aspect"):
+            raise ValueError(f"{NAME} needs one matplotlib Axes. Got {ax!r}.")
+        leads = self._leads()
+        rgb = np.empty((0, 3))
+        if leads is not None:
+            rgb = class_colors(self.multiclass_colors, leads.shape[-1])
         has_own_figure = ax is None
         if ax is None:
             _, ax = plt.subplots(layout="constrained")
-        leads = self._leads()
         if leads is None:
             method = "contourf" if plot_method == "image" else plot_method
+            self.n_classes = 2 if self.n_classes is None else self.n_classes
             return super().plot(method, ax, xlabel, ylabel, **kwargs)
         kwargs = {"zorder": -1} | kwargs
-        n_classes = leads.shape[-1]
-        rgb = class_colors(self.multiclass_colors, n_classes)
-        self.multiclass_colors_ = np.column_stack([rgb, np.ones(n_classes)])
-        has_colors = self.response.ndim == 2 and {"cmap", "colors"} & kwargs.keys()
+        inverted = ax.xaxis_inverted(), ax.yaxis_inverted()
+        self.multiclass_colors_ = np.column_stack([rgb, np.ones(len(rgb))])
+        by_value = {"cmap", "colors", "levels"}
+        has_colors = self.response.ndim == 2 and by_value & kwargs.keys()
         if self.quantity is not None or has_colors:
             self.surface_ = self._paint_values(ax, plot_method, kwargs)
         else:
@@ -376,8 +426,7 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         self.points_ = self._draw_points(ax, rgb) if self.points is not None else []
         if legend:
             _draw_legend([self], ax, outside=has_own_figure)
-        ax.set_xlim(self.xx0.min(), self.xx0.max())
-        ax.set_ylim(self.xx1.min(), self.xx1.max())
+        self._set_limits(ax, inverted)
         self._write(ax, xlabel, ylabel, title)
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -410,13 +459,13 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         share = (scores - scores.min()) / max(np.ptp(scores), np.finfo(float).tiny)
         names = np.arange(n_classes) if self.classes is None else self.classes
         for k, ax in enumerate(self.axes_):
+            inverted = ax.xaxis_inverted(), ax.yaxis_inverted()
             image = 1 - STRONGEST * _finer(share[..., k])[..., None] * (1 - rgb[k])
             self._show(ax, image, {"zorder": -1})
             self._zero_lines(ax, [leads[..., k]], "0.15", 1.2)
             if self.points is not None:
                 self._draw_points(ax, rgb)
-            ax.set_xlim(self.xx0.min(), self.xx0.max())
-            ax.set_ylim(self.xx1.min(), self.xx1.max())
+            self._set_limits(ax, inverted)
             self._write(ax, None, None, str(names[k]))
         self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
         return self
@@ -430,7 +479,7 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
     def _title(self, prefix: str) -> str | None:
         """Return the accuracy on the data, where their classes are known."""
         if self.y is None:
-            return None
+            return prefix.removesuffix(": ") or None
         accuracy = np.mean(np.asarray(self.y) == np.asarray(self.y_pred))
         title = f"{prefix}accuracy {accuracy:.1%}"
         return title[0].upper() + title[1:]
@@ -444,6 +493,13 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         kwargs: dict[str, Any],
     ) -> Any:
         """Paint the region of each class in its colour."""
+        for name in {"cmap", "colors"} & kwargs.keys():
+            warnings.warn(
+                f"'{name}' is ignored in favor of 'multiclass_colors' in the "
+                "multiclass case.",
+                stacklevel=3,
+            )
+            kwargs.pop(name)
         sure = self.confidence
         sure = np.ones(self.xx0.shape) if sure is None else sure
         if method == "image":
@@ -456,17 +512,25 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         artists = []
         if method == "contourf":
             # Where three classes meet, the areas of two leave a gap.
-            artists.append(ax.pcolormesh(self.xx0, self.xx1, cells, **kwargs))
+            under = {
+                name: kwargs[name] for name in ("alpha", "zorder") if name in kwargs
+            }
+            artists.append(ax.pcolormesh(self.xx0, self.xx1, cells, **under))
+        # Bands, unless the classifier is as sure everywhere.
+        wanted = kwargs.pop("levels", 7)
+        n_bands = (wanted if np.ndim(wanted) == 0 else 7) if np.ptp(sure) > 0 else 1
         for k in _winners(leads):
-            # Bands, unless the classifier is as sure everywhere.
-            n_bands = 7 if np.ptp(sure) > 0 else 1
-            levels = np.linspace(0, leads[..., k].max(), n_bands + 1)
-            levels = np.atleast_1d(kwargs.get("levels", levels))
+            most = leads[..., k].max()
+            if most <= 0:  # it only has the first of equal scores
+                continue
+            levels = (
+                np.linspace(0, most, n_bands + 1) if np.ndim(wanted) == 0 else wanted
+            )
             shades = np.linspace(0, 1, len(levels)) if n_bands > 1 else [1.0, 1.0]
             colors = np.broadcast_to(rgb[k], (len(shades), 3))
             if method == "contourf":
                 colors = _tint(colors, np.asarray(shades))
-            own = {"levels": levels, "colors": colors, **_without_colors(kwargs)}
+            own = {"levels": levels, "colors": colors, **kwargs}
             draw = getattr(ax, method)
             artists.append(draw(self.xx0, self.xx1, leads[..., k], **own))
         return artists
@@ -522,21 +586,19 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         """Draw the data of each class, and a ring around what is misclassified."""
         assert self.points is not None
         classes = np.arange(len(rgb)) if self.classes is None else self.classes
+        artists: list[Any] = []
+        if self.y is None:
+            ax.scatter(*self.points.T, color="0.4", **POINT)
+            return artists
         y = np.asarray(self.y)
-        artists = []
+        is_other = ~np.isin(y, classes)
+        if is_other.any():
+            others = self.points[is_other].T
+            artists.append(ax.scatter(*others, color="0.4", label="other", **POINT))
         for name, color in zip(classes, rgb, strict=True):
             of_class = self.points[y == name]
             artists.append(
-                ax.scatter(
-                    of_class[:, 0],
-                    of_class[:, 1],
-                    color=[color],
-                    s=18,
-                    edgecolors="white",
-                    linewidths=0.5,
-                    label=str(name),
-                    zorder=2,
-                )
+                ax.scatter(*of_class.T, color=[color], label=str(name), **POINT)
             )
         if self.y_pred is not None:
             wrong = self.points[y != np.asarray(self.y_pred)]
@@ -554,6 +616,13 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
                     )
                 )
         return artists
+
+    def _set_limits(self, ax: Axes, inverted: tuple[bool, bool]) -> None:
+        """Let the axes end where the grid does, in the direction that they had."""
+        left, bottom = float(self.xx0.min()), float(self.xx1.min())
+        right, top = float(self.xx0.max()), float(self.xx1.max())
+        ax.set_xlim((right, left) if inverted[0] else (left, right))
+        ax.set_ylim((top, bottom) if inverted[1] else (bottom, top))
 
     def _write(
         self, ax: Axes, xlabel: str | None, ylabel: str | None, title: str | None
@@ -607,20 +676,57 @@ def _grid(
     return xx0, xx1
 
 
-def _scores(estimator: Any, rows: Any, method: str) -> tuple[np.ndarray, str]:
+def _method_for(method: str | None, kwargs: Mapping[str, Any]) -> str:
+    """Return the plot method, which the arguments of the artist may imply."""
+    if method is None:
+        return "contourf" if OF_CONTOURS & kwargs.keys() else "image"
+    _check_choice("plot_method", method, METHODS)
+    return method
+
+
+def _scores(
+    estimator: Any, X: Any, rows: Any, method: str, classes: np.ndarray
+) -> tuple[np.ndarray, str]:
     """Return what a classifier answers, and to which of its methods."""
+
+    def answer(name: str, to: Any) -> np.ndarray:
+        return as_array(getattr(estimator, name)(to))
+
     if method in OF_PROBABILITIES:
         method = "predict_proba"
-    wanted = ("predict_proba", "decision_function", "predict")
-    tried = wanted if method == "auto" else (method,)
-    for name in tried:
-        if hasattr(estimator, name):
-            return np.asarray(getattr(estimator, name)(rows)), name
-    has = [name for name in wanted if hasattr(estimator, name)]
-    raise ValueError(
-        f"{NAME}: {type(estimator).__name__} has no method {method}. Choose a "
-        f"response_method of {', '.join(has)}."
-    )
+    known = [name for name in RESPONSES[1:] if hasattr(estimator, name)]
+    if method == "auto":
+        predicted = answer("predict", X)
+        for name in known[:-1]:
+            # Pairwise votes, say, or probabilities that are calibrated apart, are no
+            # scores of the classes that it predicts.
+            if _agree(answer(name, X), predicted, classes):
+                return answer(name, rows), name
+        method = "predict"
+    if method not in known:
+        raise ValueError(
+            f"{NAME}: {type(estimator).__name__} has no method {method}. Choose a "
+            f"response_method of {', '.join(known)}."
+        )
+    scores = answer(method, rows)
+    if scores.ndim == 2 and scores.shape[1] != len(classes):
+        raise ValueError(
+            f"{NAME} needs a score for each of {len(classes)} classes. {method} of "
+            f"{type(estimator).__name__} has {scores.shape[1]}; choose "
+            "response_method='predict'."
+        )
+    return scores, method
+
+
+def _agree(scores: np.ndarray, predicted: np.ndarray, classes: np.ndarray) -> bool:
+    """Return whether the classes with the highest scores are those predicted."""
+    if scores.ndim == 1:
+        first = (scores > 0).astype(int)
+    elif scores.shape[1] == len(classes):
+        first = scores.argmax(1)
+    else:
+        return False
+    return bool(np.mean(classes[first] == predicted) > 0.99)
 
 
 def _answers(
@@ -671,7 +777,7 @@ def _data(estimator: Any, plane: Plane, X: Any, y: Any) -> dict[str, Any]:
             f"{NAME} needs a class for each row. Got {len(points)} rows of X and "
             f"{len(y)} classes."
         )
-    return {"points": points, "y": y, "y_pred": np.asarray(estimator.predict(X))}
+    return {"points": points, "y": y, "y_pred": as_array(estimator.predict(X))}
 
 
 def _draw_legend(
@@ -681,10 +787,13 @@ def _draw_legend(
     named = {
         artist.get_label(): artist for display in displays for artist in display.points_
     }
+    columns = math.ceil(len(named) / 16)
     if named and outside:
-        ax.figure.legend(named.values(), named.keys(), loc="outside right upper")
+        ax.figure.legend(
+            named.values(), named.keys(), loc="outside right upper", ncols=columns
+        )
     elif named:
-        ax.legend(named.values(), named.keys())
+        ax.legend(named.values(), named.keys(), ncols=columns)
 
 
 def _two_axes(ax: Any) -> list[Axes]:
@@ -751,7 +860,7 @@ def _first_layer(estimator: Any, rows: Any) -> np.ndarray:
         tensor.detach().cpu().double().numpy()
         for tensor in (layers[0].weight, layers[0].bias)
     )
-    return np.asarray(rows, float) @ weight.T + bias
+    return as_array(rows).astype(float) @ weight.T + bias
 
 
 def _winners(leads: np.ndarray) -> list[int]:
@@ -777,11 +886,3 @@ def _tint(rgb: np.ndarray, strength: np.ndarray) -> np.ndarray:
     """Return colours, (..., 3), made paler where the strength, 0 to 1, is less."""
     share = (PALEST + (STRONGEST - PALEST) * np.asarray(strength))[..., None]
     return 1 - share * (1 - rgb)
-
-
-def _without_colors(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in kwargs.items()
-        if name not in ("levels", "cmap", "colors")
-    }

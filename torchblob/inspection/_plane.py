@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -100,7 +102,7 @@ class _Slice(Plane):
             )
         self._like = X
         self._held = {
-            i: given.get(i, _typical(column))
+            i: given[i] if i in given else _typical(column)
             for i, column in enumerate(_columns(X))
             if i not in self._at
         }
@@ -109,9 +111,14 @@ class _Slice(Plane):
             at_values = ", ".join(
                 f"{self._label(i)} = {_short(value)}" for i, value in given.items()
             )
+            rest = self._held.keys() - given.keys()
             others = "others" if given else "other features"
-            median = f"{others} at their median" if len(given) < len(self._held) else ""
-            self.note = ", ".join(filter(None, [at_values, median]))
+            what = "median"
+            if not all(_are_numbers(column) for column in _some(X, rest)):
+                what += " or most frequent value"
+            typical = f"{others} at their {what}" if rest else ""
+            note = ", ".join(filter(None, [at_values, typical]))
+            self.note = textwrap.fill(note, 50)
 
     def _index(self, feature: Any, n_features: int) -> int:
         if self._names is not None and feature in self._names:
@@ -137,7 +144,8 @@ class _Slice(Plane):
         for i, of_points in zip(self._at, points.T, strict=True):
             columns[i] = of_points
         if self._names is None:
-            return np.stack([np.asarray(column, float) for column in columns], axis=1)
+            dtype = object if self._like.dtype == object else float
+            return np.stack([np.asarray(column, dtype) for column in columns], axis=1)
         rows = type(self._like)(dict(zip(self._names, columns, strict=True)))
         # Categories and the like; a median need not be an int where all values are.
         of_like = _columns(self._like)
@@ -165,7 +173,7 @@ class _Components(Plane):
                 f"features instead. ({error})"
             ) from error
         self._scaler = StandardScaler().fit(values)
-        self._pca = PCA(2).fit(self._scaler.transform(values))
+        self._pca = PCA(2, svd_solver="full").fit(self._scaler.transform(values))
         first, second = (
             f"principal component {i + 1} ({share:.0%} of the variance)"
             for i, share in enumerate(self._pca.explained_variance_ratio_)
@@ -196,16 +204,26 @@ def as_array(X: Any) -> np.ndarray:
     """Return an array-like, a sparse matrix or a tensor as an array."""
     if sparse.issparse(X):
         return X.toarray()
-    return X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else np.asarray(X)
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu()
+        return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+    return np.asarray(X)
 
 
 def _typical(column: Any) -> Any:
     """Return the median of numbers, and of anything else what is most frequent."""
     values = np.asarray(column)
     if _are_numbers(column):
-        return np.nanmedian(values)
-    kinds, counts = np.unique(values[values == values], return_counts=True)
-    return kinds[counts.argmax()]
+        there = values[~np.isnan(values)]
+        return np.median(there) if len(there) else np.nan
+    drop = getattr(column, "dropna", None) or getattr(column, "drop_nulls", None)
+    counts = Counter(values.tolist() if drop is None else drop())
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _some(X: Any, at: Iterable[int]) -> list[Any]:
+    columns = _columns(X)
+    return [columns[i] for i in at]
 
 
 def _are_numbers(column: Any) -> bool:

@@ -128,7 +128,7 @@ class TrainingCurveDisplay:
         }
         display = cls(
             epochs=np.array([row["epoch"] for row in history]),
-            best_epoch=estimator.best_epoch_,
+            best_epoch=getattr(estimator, "best_epoch_", None),
             name=name,
             **curves,
         )
@@ -164,7 +164,8 @@ class TrainingCurveDisplay:
             self._draw(on, train, valid, name, kwargs)
             on.set_xlabel("epoch")
             on.set_ylabel(what)
-            on.legend()
+            if on.get_legend_handles_labels()[0]:
+                on.legend()
         self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
         return self
 
@@ -172,7 +173,13 @@ class TrainingCurveDisplay:
         self, ax: Axes, train: Any, valid: Any, name: str | None, kwargs: dict[str, Any]
     ) -> None:
         """Draw the curves of training and validation rows, in one colour."""
+        from matplotlib.cbook import normalize_kwargs
+        from matplotlib.lines import Line2D
+
         # Solid and dashed, so that several estimators differ by their colours.
+        kwargs = normalize_kwargs(kwargs, Line2D)
+        if len(self.epochs) == 1:
+            kwargs = {"marker": "o"} | kwargs
         color = kwargs.get("color")
         prefix = "" if name is None else f"{name}, "
         parts = (train, "training", "-"), (valid, "validation", "--")
@@ -187,12 +194,13 @@ class TrainingCurveDisplay:
             (line,) = ax.plot(self.epochs, values, **own)
             color = line.get_color()
             self.lines_.append(line)
-        if self.best_epoch is not None:
-            watched = train if valid is None else valid
+        watched = train if valid is None else valid
+        is_there = self.best_epoch is not None and self.best_epoch in list(self.epochs)
+        if watched is not None and is_there:
             at = int(np.flatnonzero(np.asarray(self.epochs) == self.best_epoch)[0])
             ax.plot(
-                self.best_epoch,
-                watched[at],
+                [self.epochs[at]],
+                [watched[at]],
                 "o",
                 color=color,
                 markeredgecolor="black",
