@@ -29,7 +29,7 @@ from sklearn.utils.fixes import parse_version
 from torchblob import TorchBlobClassifier
 from torchblob.inspection import DecisionBoundaryDisplay
 from torchblob.inspection._colors import _seen, class_colors, distinct_colors
-from torchblob.inspection._decision_boundary import leads_of
+from torchblob.inspection._responses import leads_of
 
 draw = DecisionBoundaryDisplay.from_estimator
 

@@ -13,13 +13,19 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from torchblob.inspection._colors import class_colors
-from torchblob.inspection._plane import NAME, Plane, as_array, make_plane
+from torchblob.inspection._plane import NAME, as_array, make_plane
+from torchblob.inspection._responses import (
+    OF_PROBABILITIES,
+    RESPONSES,
+    answers_of,
+    first_layer_of,
+    leads_of,
+    scores_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-RESPONSES = ("auto", "predict_proba", "decision_function", "predict")
-OF_PROBABILITIES = ("entropy", "margin")
 METHODS = ("image", "contourf", "contour", "pcolormesh")
 
 OF_CONTOURS = {
@@ -283,45 +289,23 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
                 ax=ax,
                 **kwargs,
             )
-        _check_choice("response_method", response_method, RESPONSES + OF_PROBABILITIES)
-        if np.ndim(estimator.classes_[0]):
-            raise ValueError(
-                f"{NAME}: Multi-label and multi-output multi-class classifiers are not "
-                "supported. Draw each output by itself."
-            )
-        classes = np.asarray(estimator.classes_)
-        if len(classes) < 2:
-            raise ValueError(
-                f"{NAME} needs a classifier of two classes or more. Got one of "
-                f"{classes.tolist()[0]!r} alone."
-            )
+        classes = _checked_classes(estimator, response_method, class_of_interest)
         if X_test is None and y_test is not None:
             raise ValueError(f"{NAME}: y_test needs X_test. Give both, or neither.")
-        if class_of_interest is not None and response_method in OF_PROBABILITIES:
-            raise ValueError(
-                f"{NAME}: {response_method} is of all classes. Leave class_of_interest "
-                "out, or choose another response_method."
-            )
-        if class_of_interest is not None and class_of_interest not in classes:
-            raise ValueError(
-                f"{NAME}: class_of_interest={class_of_interest!r} is not a valid "
-                f"label: It should be one of {classes.tolist()}."
-            )
         plane = make_plane(X, features, held)
-        all_points = plane.coordinates(X)
-        if X_test is not None:
-            all_points = np.concatenate([all_points, plane.coordinates(X_test)])
-        xx0, xx1 = _grid(all_points, grid_resolution, eps, xlim, ylim)
+        parts = [(X, y)] if X_test is None else [(X, y), (X_test, y_test)]
+        points = [plane.coordinates(rows) for rows, _ in parts]
+        xx0, xx1 = _grid(np.concatenate(points), grid_resolution, eps, xlim, ylim)
         rows = plane.rows(np.stack([xx0.ravel(), xx1.ravel()], axis=1))
-        scores, method = _scores(estimator, X, rows, response_method, classes)
-        response, leads, confidence, quantity = _answers(
+        scores, method = scores_of(estimator, X, rows, response_method, classes)
+        response, leads, confidence, quantity = answers_of(
             scores, method, response_method, classes, class_of_interest
         )
 
         def on_grid(values: np.ndarray) -> np.ndarray:
             return values.reshape(*xx0.shape, *values.shape[1:])
 
-        units = _first_layer(estimator, rows) if first_layer else None
+        units = first_layer_of(estimator, rows) if first_layer else None
         labels = plane.labels if hasattr(X, "columns") or features is not None else None
         shared: dict[str, Any] = {
             "xx0": xx0,
@@ -339,8 +323,10 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
             "xlabel": xlabel if xlabel is not None or labels is None else labels[0],
             "ylabel": ylabel if ylabel is not None or labels is None else labels[1],
         }
-        parts = [(X, y)] if X_test is None else [(X, y), (X_test, y_test)]
-        displays = [cls(**shared, **_data(estimator, plane, *part)) for part in parts]
+        displays = [
+            cls(**shared, **_data(estimator, at, *part))
+            for at, part in zip(points, parts, strict=True)
+        ]
         if X_test is None:
             own = displays[0]._title("") if title is None else title
             return displays[0].plot(plot_method, ax, title=own, legend=legend, **kwargs)
@@ -639,21 +625,38 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
             ax.set_title(title)
 
 
-def leads_of(scores: np.ndarray) -> np.ndarray:
-    """Return each class's score less the highest of the others, (..., n_classes)."""
-    first = scores.argmax(-1)[..., None]
-    leads = scores - np.take_along_axis(scores, first, -1)
-    others = leads.copy()
-    np.put_along_axis(others, first, -np.inf, -1)
-    np.put_along_axis(leads, first, -others.max(-1, keepdims=True), -1)
-    return leads
-
-
 def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ValueError(
             f"{NAME}: {what} must be one of {', '.join(choices)}. Got {value} instead."
         )
+
+
+def _checked_classes(estimator: Any, response: str, of_interest: Any) -> np.ndarray:
+    """Return the classes of a classifier, if they can be drawn as is wished."""
+    _check_choice("response_method", response, RESPONSES + OF_PROBABILITIES)
+    if np.ndim(estimator.classes_[0]):
+        raise ValueError(
+            f"{NAME}: Multi-label and multi-output multi-class classifiers are not "
+            "supported. Draw each output by itself."
+        )
+    classes = np.asarray(estimator.classes_)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{NAME} needs a classifier of two classes or more. Got one of "
+            f"{classes.tolist()[0]!r} alone."
+        )
+    if of_interest is not None and response in OF_PROBABILITIES:
+        raise ValueError(
+            f"{NAME}: {response} is of all classes. Leave class_of_interest "
+            "out, or choose another response_method."
+        )
+    if of_interest is not None and of_interest not in classes:
+        raise ValueError(
+            f"{NAME}: class_of_interest={of_interest!r} is not a valid "
+            f"label: It should be one of {classes.tolist()}."
+        )
+    return classes
 
 
 def _grid(
@@ -684,94 +687,11 @@ def _method_for(method: str | None, kwargs: Mapping[str, Any]) -> str:
     return method
 
 
-def _scores(
-    estimator: Any, X: Any, rows: Any, method: str, classes: np.ndarray
-) -> tuple[np.ndarray, str]:
-    """Return what a classifier answers, and to which of its methods."""
-
-    def answer(name: str, to: Any) -> np.ndarray:
-        return as_array(getattr(estimator, name)(to))
-
-    if method in OF_PROBABILITIES:
-        method = "predict_proba"
-    known = [name for name in RESPONSES[1:] if hasattr(estimator, name)]
-    if method == "auto":
-        predicted = answer("predict", X)
-        for name in known[:-1]:
-            # Pairwise votes, say, or probabilities that are calibrated apart, are no
-            # scores of the classes that it predicts.
-            if _agree(answer(name, X), predicted, classes):
-                return answer(name, rows), name
-        method = "predict"
-    if method not in known:
-        raise ValueError(
-            f"{NAME}: {type(estimator).__name__} has no method {method}. Choose a "
-            f"response_method of {', '.join(known)}."
-        )
-    scores = answer(method, rows)
-    if scores.ndim == 2 and scores.shape[1] != len(classes):
-        raise ValueError(
-            f"{NAME} needs a score for each of {len(classes)} classes. {method} of "
-            f"{type(estimator).__name__} has {scores.shape[1]}; choose "
-            "response_method='predict'."
-        )
-    return scores, method
-
-
-def _agree(scores: np.ndarray, predicted: np.ndarray, classes: np.ndarray) -> bool:
-    """Return whether the classes with the highest scores are those predicted."""
-    if scores.ndim == 1:
-        first = (scores > 0).astype(int)
-    elif scores.shape[1] == len(classes):
-        first = scores.argmax(1)
-    else:
-        return False
-    return bool(np.mean(classes[first] == predicted) > 0.99)
-
-
-def _answers(
-    scores: np.ndarray, method: str, wanted: str, classes: np.ndarray, of_interest: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, str | None]:
-    """Return response, leads, confidence, and the name of the response, if shown."""
-    n_classes = len(classes)
-    response = scores
-    if method == "predict":
-        # LabelEncoder's codes, which scikit-learn shows.
-        response = np.searchsorted(classes, scores)
-        scores = (response[:, None] == np.arange(n_classes)).astype(float)
-    elif scores.ndim == 1:  # the decision function of two classes
-        scores = np.stack([-scores, scores], axis=1) / 2
-    leads = leads_of(scores)
-    if method == "decision_function":
-        ahead = leads.max(1)
-        confidence = ahead / max(ahead.max(), np.finfo(float).tiny)
-    else:
-        confidence = (scores.max(1) - 1 / n_classes) / (1 - 1 / n_classes)
-    quantity = None
-    if wanted == "entropy":
-        logarithms = np.log2(scores, where=scores > 0, out=np.zeros_like(scores))
-        response, quantity = -(scores * logarithms).sum(1), "entropy (bits)"
-    elif wanted == "margin":
-        response, quantity = leads.max(1), "margin"
-    elif of_interest is not None and method != "predict":
-        k = int(np.flatnonzero(classes == of_interest)[0])
-        if response.ndim == 1:
-            response = response if k else -response
-        else:
-            response = response[:, k]
-        what = "probability" if method == "predict_proba" else "decision function"
-        quantity = f"{what} of {of_interest}"
-    elif n_classes == 2 and response.ndim == 2:
-        response = response[:, 1]
-    return response, leads, confidence.clip(0, 1), quantity
-
-
-def _data(estimator: Any, plane: Plane, X: Any, y: Any) -> dict[str, Any]:
+def _data(estimator: Any, points: np.ndarray, X: Any, y: Any) -> dict[str, Any]:
     """Return the data that a picture shows."""
     if y is None:
         return {}
     y = as_array(y).reshape(-1)
-    points = plane.coordinates(X)
     if len(y) != len(points):
         raise ValueError(
             f"{NAME} needs a class for each row. Got {len(points)} rows of X and "
@@ -839,28 +759,6 @@ def _axes_for_classes(axes: Any, n_classes: int) -> list[Axes]:
             f"{len(axes)}; leave `axes` out, or give as many."
         )
     return axes
-
-
-def _first_layer(estimator: Any, rows: Any) -> np.ndarray:
-    """Return what the units of a network's first layer get, (n, n_units)."""
-    while hasattr(estimator, "best_estimator_") or hasattr(estimator, "steps"):
-        if hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-            continue
-        if len(estimator.steps) > 1:
-            rows = estimator[:-1].transform(rows)
-        estimator = estimator[-1]
-    layers = getattr(getattr(estimator, "module_", None), "linear_layers", [])
-    if len(layers) < 2:
-        raise ValueError(
-            f"{NAME}: first_layer=True needs a TorchBlobClassifier with hidden layers, "
-            f"also at the end of a Pipeline. Got {estimator!r}."
-        )
-    weight, bias = (
-        tensor.detach().cpu().double().numpy()
-        for tensor in (layers[0].weight, layers[0].bias)
-    )
-    return as_array(rows).astype(float) @ weight.T + bias
 
 
 def _winners(leads: np.ndarray) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,8 @@ class _Slice(Plane):
             rest = self._held.keys() - given.keys()
             others = "others" if given else "other features"
             what = "median"
-            if not all(_are_numbers(column) for column in _some(X, rest)):
+            columns = _columns(X)
+            if not all(_are_numbers(columns[i]) for i in rest):
                 what += " or most frequent value"
             typical = f"{others} at their {what}" if rest else ""
             note = ", ".join(filter(None, [at_values, typical]))
@@ -219,11 +220,6 @@ def _typical(column: Any) -> Any:
     drop = getattr(column, "dropna", None) or getattr(column, "drop_nulls", None)
     counts = Counter(values.tolist() if drop is None else drop())
     return counts.most_common(1)[0][0] if counts else None
-
-
-def _some(X: Any, at: Iterable[int]) -> list[Any]:
-    columns = _columns(X)
-    return [columns[i] for i in at]
 
 
 def _are_numbers(column: Any) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from torchblob.inspection._responses import last_estimator
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -110,11 +112,7 @@ class TrainingCurveDisplay:
             If the estimator has no history.
         """
         check_is_fitted(estimator)
-        while hasattr(estimator, "best_estimator_") or hasattr(estimator, "steps"):
-            if hasattr(estimator, "best_estimator_"):
-                estimator = estimator.best_estimator_
-            else:
-                estimator = estimator[-1]
+        estimator, _ = last_estimator(estimator)
         if not hasattr(estimator, "history_"):
             raise ValueError(
                 f"{NAME} needs a fitted TorchBlobClassifier, also at the end of a "
