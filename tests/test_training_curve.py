@@ -2,10 +2,16 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import (
+    GridSearchCV,
+    RandomizedSearchCV,
+    StratifiedKFold,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -137,3 +143,92 @@ def test_axes_for_which_there_are_no_curves_stay_empty(small):
     display = draw(make().fit(*small), ax=axes)
     assert len(display.lines_) == 1
     assert axes[1].get_legend() is None
+
+
+curves_of_search = TrainingCurveDisplay.from_search
+
+
+@pytest.fixture(scope="module")
+def grid_search(small):
+    clf = make(n_iter_no_change=10)
+    grid = {"hidden_units": [16, 2, 4], "lr": [0.1, 0.3]}
+    return GridSearchCV(clf, grid, cv=3).fit(*small)
+
+
+def test_candidates_train_as_the_folds_of_the_search_did(small, grid_search):
+    X, y = small
+    display = curves_of_search(grid_search, X, y, param="hidden_units")
+    names = [candidate.name for candidate in display.candidates_]
+    assert names == ["hidden_units=2", "hidden_units=4", "hidden_units=16"]
+    best = grid_search.best_params_
+    assert display.name == f"hidden_units={best['hidden_units']}"
+    losses = []
+    for rows, others in StratifiedKFold(3).split(X, y):
+        clf = clone(grid_search.estimator).set_params(**best)
+        clf.fit(X[rows], y[rows], X_val=X[others], y_val=y[others])
+        losses.append([row["valid_loss"] for row in clf.history_])
+    np.testing.assert_allclose(display.valid_loss, np.mean(losses, 0), rtol=1e-4)
+    # Of the last epoch it is the score in cross-validation.
+    score = grid_search.best_score_
+    assert display.valid_acc[-1] == pytest.approx(score)
+
+
+def test_candidates_share_axes_and_a_legend_from_dark_to_light(small, grid_search):
+    display = curves_of_search(grid_search, *small, param="lr")
+    first, second = display.candidates_
+    assert first.axes_ == second.axes_
+    brightness = [sum(d.lines_[0].get_color()[:3]) for d in (first, second)]
+    assert brightness[0] < brightness[1]
+    (legend,) = display.figure_.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["lr=0.1", "lr=0.3", "training", "validation"]
+    assert all(ax.get_legend() is None for ax in display.axes_)
+
+
+def test_axes_of_a_search_can_be_given(small, grid_search):
+    _, ax = plt.subplots()
+    display = curves_of_search(grid_search, *small, param="lr", ax=ax, linewidth=3)
+    assert display.axes_ == [ax]
+    assert len(ax.get_legend().get_texts()) == 4
+    assert {line.get_linewidth() for line in ax.get_lines()} == {3}
+
+
+def test_a_search_over_a_pipeline_of_frames_transforms_the_rows_of_each_fold(small):
+    X, y = pd.DataFrame(small[0]).add_prefix("x"), small[1]
+    model = make_pipeline(StandardScaler(), make(n_iter_no_change=10, lr=0.3))
+    grid = {"torchblobclassifier__activation": ["tanh", "relu"]}
+    search = GridSearchCV(model, grid, cv=2).fit(X, y)
+    display = curves_of_search(search, X, list(y))
+    assert [d.name for d in display.candidates_] == [
+        "activation=tanh",
+        "activation=relu",
+    ]
+    assert display.valid_acc[-1] == pytest.approx(search.best_score_)
+
+
+def test_a_search_at_random_shows_all_its_candidates(small):
+    space = {"lr": [0.1, 0.2, 0.3], "hidden_units": [(4,), (8,), (12,)]}
+    search = RandomizedSearchCV(
+        make(n_iter_no_change=10), space, n_iter=3, cv=2, random_state=0, refit=False
+    ).fit(*small)
+    display = curves_of_search(search, *small, param="hidden_units")
+    assert 2 <= len(display.candidates_) <= 3
+
+
+def test_with_early_stopping_curves_go_as_far_as_all_folds(small):
+    clf = make(early_stopping=True, max_epochs=300, n_iter_no_change=2, tol=0.001)
+    search = GridSearchCV(clf, {"lr": [0.4, 0.8]}, cv=3).fit(*small)
+    display = curves_of_search(search, *small)
+    assert len(display.epochs) == len(display.valid_loss) < 300
+
+
+def test_a_search_that_has_no_curves_is_refused(small, grid_search):
+    with pytest.raises(ValueError, match=r"param= one of hidden_units, lr\. Got None"):
+        curves_of_search(grid_search, *small)
+    with pytest.raises(ValueError, match=r"Got 'units'"):
+        curves_of_search(grid_search, *small, param="units")
+    other = GridSearchCV(LogisticRegression(), {"C": [1, 2]}, cv=2).fit(*small)
+    with pytest.raises(ValueError, match="needs a search of a TorchBlobClassifier"):
+        curves_of_search(other, *small)
+    with pytest.raises(NotFittedError):
+        curves_of_search(clone(grid_search), *small, param="lr")

@@ -12,6 +12,7 @@ from sklearn import inspection
 from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
+from torchblob.inspection._animation import RecordedTraining
 from torchblob.inspection._colors import class_colors
 from torchblob.inspection._plane import NAME, as_array, make_plane
 from torchblob.inspection._responses import (
@@ -24,6 +25,7 @@ from torchblob.inspection._responses import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.animation import FuncAnimation
     from matplotlib.axes import Axes
 
 METHODS = ("image", "contourf", "contour", "pcolormesh")
@@ -337,9 +339,111 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
             own = display._title(prefix) if title is None else title
             display.plot(plot_method, on, title=own, legend=False, **kwargs)
         if legend:
-            _draw_legend(displays, axes[1], outside=ax is None)
+            named = displays[0]._named() | displays[1]._named()
+            _draw_legend(named, axes[1], outside=ax is None)
         displays[0].test_ = displays[1]
         return displays[0]
+
+    @classmethod
+    def animate(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        frames: int | Sequence[int] = 50,
+        interval: float = 100,
+        fit_params: Mapping[str, Any] | None = None,
+        title: str | None = None,
+        legend: bool = True,
+        **kwargs: Any,
+    ) -> FuncAnimation:
+        """Train a classifier, and show how its regions form.
+
+        Parameters
+        ----------
+        estimator : TorchBlobClassifier
+            Also at the end of a Pipeline. A clone is trained.
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,)
+            Their classes.
+        frames : int or sequence of int, default=50
+            The number of pictures, which are spread evenly over the epochs, or the
+            epochs. 0 is the untrained network. The last is always that whose weights
+            `fit` keeps.
+        interval : float, default=100
+            Milliseconds a picture.
+        fit_params : mapping, default=None
+            Further arguments of `fit`, such as `sample_weight`.
+        title : str, default=None
+            What is written before the number of the epoch.
+        legend : bool, default=True
+            Whether the classes are named.
+        **kwargs
+            As in :meth:`from_estimator`, except `ax`. With `X_test` there are two
+            panels.
+
+        Returns
+        -------
+        animation : matplotlib.animation.FuncAnimation
+            Pictures are drawn when they are needed: by
+            `animation.save("boundary.gif", "pillow")`, or by `animation.to_jshtml()` in
+            a notebook.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`from_estimator`; if the estimator is another; or if `frames` are
+            no epochs of its training.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_moons
+        >>> from torchblob import TorchBlobClassifier
+        >>> from torchblob.inspection import DecisionBoundaryDisplay
+        >>> X, y = make_moons(200, noise=0.2, random_state=0)
+        >>> clf = TorchBlobClassifier(lr=0.5, random_state=0, device="cpu")
+        >>> animation = DecisionBoundaryDisplay.animate(clf, X, y, frames=[0, 10, 100])
+        >>> len(animation.to_jshtml()) > 10_000
+        True
+        """
+        import matplotlib.pyplot as plt
+        from matplotlib.animation import FuncAnimation
+
+        if "ax" in kwargs:
+            raise ValueError(f"{NAME}.animate draws a figure of its own: leave out ax.")
+        training = RecordedTraining(estimator, X, y, frames, fit_params or {})
+        n_panels = 1 if kwargs.get("X_test") is None else 2
+        width = 6.4 if n_panels == 1 else 11
+        figure = plt.figure(figsize=(width, 4.8), layout="constrained")
+        named: dict[str, Any] = {}
+
+        def draw(epoch: int) -> None:
+            figure.clear()
+            axes = figure.subplots(1, n_panels, sharex=True, sharey=True)
+            display = cls.from_estimator(
+                training.at(epoch), X, y, ax=axes, legend=False, **kwargs
+            )
+            when = f"epoch {epoch}" if title is None else f"{title}, epoch {epoch}"
+            if n_panels == 1:
+                axes.set_title(display._title(f"{when}: "))
+            else:
+                figure.suptitle(when[0].upper() + when[1:])
+            # What was named stays so, lest the panels change their size.
+            for shown in [display] if n_panels == 1 else [display, display.test_]:
+                named.update(shown._named())
+            if legend:
+                _draw_legend(named, display.ax_, outside=True)
+
+        draw(training.epochs[0])  # an error comes now, not with the first picture
+        return FuncAnimation(
+            figure,
+            draw,
+            frames=training.epochs,
+            init_func=lambda: None,
+            interval=interval,
+        )
 
     def plot(
         self,
@@ -411,7 +515,7 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
             self._zero_lines(ax, of_units, "0.35", 0.8, linestyles="dotted")
         self.points_ = self._draw_points(ax, rgb) if self.points is not None else []
         if legend:
-            _draw_legend([self], ax, outside=has_own_figure)
+            _draw_legend(self._named(), ax, outside=has_own_figure)
         self._set_limits(ax, inverted)
         self._write(ax, xlabel, ylabel, title)
         self.ax_, self.figure_ = ax, ax.figure
@@ -461,6 +565,10 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         if self.leads is None and self.response.ndim == 3:
             return leads_of(self.response)
         return self.leads
+
+    def _named(self) -> dict[str, Any]:
+        """Return what is drawn of the data, by name."""
+        return {artist.get_label(): artist for artist in self.points_}
 
     def _title(self, prefix: str) -> str | None:
         """Return the accuracy on the data, where their classes are known."""
@@ -700,13 +808,8 @@ def _data(estimator: Any, points: np.ndarray, X: Any, y: Any) -> dict[str, Any]:
     return {"points": points, "y": y, "y_pred": as_array(estimator.predict(X))}
 
 
-def _draw_legend(
-    displays: Sequence[DecisionBoundaryDisplay], ax: Axes, *, outside: bool
-) -> None:
+def _draw_legend(named: dict[str, Any], ax: Axes, *, outside: bool) -> None:
     """Name what is drawn of the data, on the axes or beside all of them."""
-    named = {
-        artist.get_label(): artist for display in displays for artist in display.points_
-    }
     columns = math.ceil(len(named) / 16)
     if named and outside:
         ax.figure.legend(

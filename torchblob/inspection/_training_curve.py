@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from torchblob.inspection._responses import last_estimator
+from torchblob.inspection._search import candidates_by, curves_in_search
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,6 +47,8 @@ class TrainingCurveDisplay:
         The first of them.
     figure_ : :class:`~matplotlib.figure.Figure`
         Their figure.
+    candidates_ : list of TrainingCurveDisplay
+        The pictures of all candidates, where :meth:`from_search` drew them.
 
     See Also
     --------
@@ -66,6 +69,8 @@ class TrainingCurveDisplay:
     >>> [ax.get_ylabel() for ax in display.axes_]
     ['loss (nats)', 'accuracy']
     """
+
+    candidates_: list[TrainingCurveDisplay]
 
     def __init__(
         self,
@@ -132,6 +137,81 @@ class TrainingCurveDisplay:
         )
         return display.plot(ax, **kwargs)
 
+    @classmethod
+    def from_search(
+        cls,
+        search: Any,
+        X: Any,
+        y: Any,
+        *,
+        param: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> TrainingCurveDisplay:
+        """Draw how the candidates of a search train, by one of their parameters.
+
+        A search keeps no curves, so the candidates are trained once more, on the folds
+        of the search, together in a stack where they can be. Curves are the means of
+        the folds, as far as all folds are trained. Validation rows are those that the
+        fold is scored on or, with early stopping, those that it watches.
+
+        Parameters
+        ----------
+        search : GridSearchCV or another search, fitted
+            Of a TorchBlobClassifier, also at the end of a Pipeline.
+        X, y : as given to the search's `fit`
+            Its data. Folds that are drawn without a `random_state` are drawn anew.
+        param : str, default=None
+            The parameter, as the search names it. Those candidates are drawn that agree
+            with the best in all others; where no two do, all. None is the only one that
+            varies.
+        ax : matplotlib Axes, or a sequence of two, default=None
+            As in :meth:`from_estimator`.
+        **kwargs
+            Of :meth:`~matplotlib.axes.Axes.plot`.
+
+        Returns
+        -------
+        display : TrainingCurveDisplay
+            That of the best candidate, or of the first where the search knows no best.
+            Its `candidates_` has them all, in the order of the parameter.
+
+        Raises
+        ------
+        ValueError
+            If the search is of other estimators, or `param` none of its parameters.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.model_selection import GridSearchCV
+        >>> from torchblob import TorchBlobClassifier
+        >>> from torchblob.inspection import TrainingCurveDisplay
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifier(n_iter_no_change=100, random_state=0)
+        >>> search = GridSearchCV(clf, {"lr": [0.1, 0.2, 0.3]}).fit(X, y)
+        >>> display = TrainingCurveDisplay.from_search(search, X, y)
+        >>> [candidate.name for candidate in display.candidates_]
+        ['lr=0.1', 'lr=0.2', 'lr=0.3']
+        """
+        import matplotlib as mpl
+
+        caller, has_own_figure = f"{NAME}.from_search", ax is None
+        check_is_fitted(search)
+        names, settings = zip(*candidates_by(search, param, caller), strict=True)
+        curves = curves_in_search(search, settings, X, y, caller)
+        displays = [cls(name=n, **own) for n, own in zip(names, curves, strict=True)]
+        # In their order, from dark to light, without the palest.
+        colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(displays)))
+        for display, color in zip(displays, colors, strict=True):
+            display.plot(ax, **{"color": color} | kwargs)
+            ax = display.axes_
+        _name_candidates(displays, outside=has_own_figure)
+        best = getattr(search, "best_params_", None)
+        display = displays[settings.index(best) if best in settings else 0]
+        display.candidates_ = displays
+        return display
+
     def plot(
         self, ax: Any = None, *, name: str | None = None, **kwargs: Any
     ) -> TrainingCurveDisplay:
@@ -151,6 +231,8 @@ class TrainingCurveDisplay:
         display : TrainingCurveDisplay
             This one.
         """
+        from matplotlib.ticker import MaxNLocator
+
         name = self.name if name is None else name
         has_accuracy = self.train_acc is not None or self.valid_acc is not None
         self.axes_ = _axes(ax, 1 + has_accuracy)
@@ -161,6 +243,7 @@ class TrainingCurveDisplay:
         ):
             self._draw(on, train, valid, name, kwargs)
             on.set_xlabel("epoch")
+            on.xaxis.set_major_locator(MaxNLocator(integer=True))
             on.set_ylabel(what)
             if on.get_legend_handles_labels()[0]:
                 on.legend()
@@ -204,6 +287,26 @@ class TrainingCurveDisplay:
                 markeredgecolor="black",
                 label=f"{prefix}weights of epoch {self.best_epoch}",
             )
+
+
+def _name_candidates(
+    displays: Sequence[TrainingCurveDisplay], *, outside: bool
+) -> None:
+    """Name each candidate once, and what solid and dashed lines are."""
+    from matplotlib.lines import Line2D
+
+    axes = displays[0].axes_
+    named = {str(display.name): display.lines_[0] for display in displays}
+    for line in displays[0].lines_:
+        what = str(line.get_label()).rpartition(", ")[2]
+        style = line.get_linestyle()
+        named[what] = Line2D([], [], color="0.4", linestyle=style)
+    for ax in axes:
+        ax.legend_ = None
+    if outside:
+        axes[0].figure.legend(named.values(), named.keys(), loc="outside right upper")
+    else:
+        axes[-1].legend(named.values(), named.keys())
 
 
 def _axes(ax: Any, n: int) -> list[Axes]:

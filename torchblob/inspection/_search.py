@@ -1,0 +1,122 @@
+"""The candidates of a search, trained once more to see how they train."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import check_cv
+from sklearn.pipeline import Pipeline
+
+from torchblob import TorchBlobClassifier
+from torchblob.inspection._plane import as_array
+
+Candidate = tuple[str, dict[str, Any]]
+CURVES = ("train_loss", "valid_loss", "train_acc", "valid_acc")
+
+
+def candidates_by(search: Any, param: str | None, caller: str) -> list[Candidate]:
+    """Return the candidates that differ in a parameter, by name, in its order.
+
+    Those that agree with the best in all other parameters; where no two do, all.
+    """
+    settings: list[dict[str, Any]] = []
+    for params in search.cv_results_["params"]:
+        if params not in settings:  # halving tries the same on more and more rows
+            settings.append(params)
+    names = sorted({name for params in settings for name in params})
+    if param is None:
+        varied = [
+            name
+            for name in names
+            if any(params.get(name) != settings[0].get(name) for params in settings)
+        ]
+        param = varied[0] if len(varied) == 1 else None
+    if param not in names:
+        raise ValueError(
+            f"{caller} needs a parameter of the search, param= one of "
+            f"{', '.join(names)}. Got {param!r}."
+        )
+    best = getattr(search, "best_params_", settings[0])
+
+    def others(params: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in params.items() if name != param}
+
+    chosen = [params for params in settings if others(params) == others(best)]
+    chosen = chosen if len(chosen) > 1 else settings
+    values: list[Any] = [params.get(param) for params in chosen]
+    if all(isinstance(value, int | float | np.number) for value in values):
+        order: Any = np.argsort(values, kind="stable")
+    else:
+        order = range(len(values))
+    short = param.split("__")[-1]
+    return [(f"{short}={_text(values[i])}", chosen[i]) for i in order]
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def curves_in_search(
+    search: Any, settings: Sequence[dict[str, Any]], X: Any, y: Any, caller: str
+) -> list[dict[str, Any]]:
+    """Return for each setting the curves of its training, means over the folds."""
+    last = search.estimator
+    last = last[-1] if isinstance(last, Pipeline) else last
+    if not isinstance(last, TorchBlobClassifier):
+        raise ValueError(
+            f"{caller} needs a search of a TorchBlobClassifier, also at the end of a "
+            f"Pipeline. Got {search!r}."
+        )
+    folds = list(check_cv(search.cv, as_array(y), classifier=True).split(X, y))
+    with joblib.parallel_config(backend="torchblob"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the search has warned
+        curves = joblib.Parallel()(
+            joblib.delayed(_curves)(
+                clone(search.estimator).set_params(**clone(params, safe=False)),
+                *(_take(part, rows) for rows in fold for part in (X, y)),
+            )
+            for params in settings
+            for fold in folds
+        )
+    n = len(folds)
+    return [_mean(curves[i : i + n]) for i in range(0, len(curves), n)]
+
+
+def _curves(estimator: Any, X: Any, y: Any, X_val: Any, y_val: Any) -> dict[str, Any]:
+    """Return the curves of a training; the validation rows don't change it."""
+    network = estimator
+    if isinstance(estimator, Pipeline):
+        network = estimator[-1]
+        if len(estimator) > 1:
+            X = estimator[:-1].fit_transform(X, y)
+            X_val = estimator[:-1].transform(X_val)
+    validation = {} if network.early_stopping else {"X_val": X_val, "y_val": y_val}
+    network.set_params(verbose=0).fit(X, y, **validation)
+    history = network.history_
+    return {
+        name: np.array([row[name] for row in history])
+        for name in CURVES
+        if name in history[0]
+    }
+
+
+def _mean(curves: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the means of curves, as far as all of them go."""
+    n_epochs = min(len(of_fold["train_loss"]) for of_fold in curves)
+    means: dict[str, Any] = {"epochs": np.arange(1, n_epochs + 1)}
+    for name in curves[0]:
+        means[name] = np.mean([of_fold[name][:n_epochs] for of_fold in curves], axis=0)
+    return means
+
+
+def _take(data: Any, rows: np.ndarray) -> Any:
+    """Return some rows of an array, a tensor, a frame or a list."""
+    if hasattr(data, "iloc"):
+        return data.iloc[rows]
+    return (data if hasattr(data, "shape") else np.asarray(data))[rows]
