@@ -40,8 +40,9 @@ types: $(VENV)/installed-test  ## Check types
 examples: $(VENV)/installed-test  ## Run every example
 	for example in examples/*.py; do MPLBACKEND=agg $(BIN)/python $$example || exit 1; done
 
-docs: $(VENV)/installed-docs  ## Build the documentation in docs/_build
+docs: $(VENV)/installed-docs  ## Build the documentation in docs/_build; check its links
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
+	$(BIN)/python docs/check_links.py docs/_build
 
 # Outside of the checkout, or else Python would import the package from there.
 wheel: $(VENV)/installed  ## Build the wheel; install and try it in an environment of its own

@@ -1,9 +1,10 @@
 """
-Choosing hidden units, with fits that train together
-====================================================
+A search in a stack
+===================
 
 A grid search over the width of the network and its learning rate, on the digits of
-scikit-learn, with and without the joblib backend "torchblob".
+scikit-learn, with and without the joblib backend "torchblob", under which its fits
+train together.
 """
 
 # %%

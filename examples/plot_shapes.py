@@ -7,10 +7,12 @@ what it can't.
 """
 
 # %%
-# Two spirals, wound into each other: a class each, which no straight line separates.
+# Three sets of two classes that no straight line separates: two moons, two circles, and
+# two spirals, wound into each other.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from sklearn.datasets import make_circles, make_moons
 
 from torchblob import TorchBlobClassifier
 from torchblob.inspection import DecisionBoundaryDisplay
@@ -18,27 +20,41 @@ from torchblob.inspection import DecisionBoundaryDisplay
 rng = np.random.default_rng(0)
 turns = np.sqrt(rng.uniform(0.05, 1, size=(2, 200))) * 2 * np.pi
 angles = turns + np.array([[0.0], [np.pi]])
-points = np.stack([turns * np.cos(angles), turns * np.sin(angles)], axis=-1)
-X = points.reshape(-1, 2) / 5 + rng.normal(scale=0.04, size=(400, 2))
-y = np.repeat(["out", "in"], 200)
+spirals = np.stack([turns * np.cos(angles), turns * np.sin(angles)], axis=-1)
+spirals = spirals.reshape(-1, 2) / 5 + rng.normal(scale=0.04, size=(400, 2))
+
+data = [
+    make_moons(400, noise=0.15, random_state=0),
+    make_circles(400, noise=0.1, factor=0.5, random_state=0),
+    (spirals, np.repeat([0, 1], 200)),
+]
 
 
-def draw(ax, title, **params):
-    """Fit a network, draw its regions, and write its accuracy into the title."""
-    clf = TorchBlobClassifier(
-        optimizer="adam",
-        lr=0.01,
-        batch_size=50,
-        max_epochs=300,
-        n_iter_no_change=300,
-        random_state=1,
-        device="cpu",
-    )
-    clf.set_params(**params).fit(X, y)
-    accuracy = f"{clf.score(X, y):.0%}"
-    DecisionBoundaryDisplay.from_estimator(
-        clf, X, y, ax=ax, title=f"{title}: {accuracy}", legend=False, first_layer=True
-    )
+def draw(networks):
+    """Draw what each network learns of the data, a column for each of them."""
+    _, axes = plt.subplots(3, len(networks), figsize=(11, 10), layout="constrained")
+    for (X, y), row in zip(data, axes, strict=True):
+        for (name, params), ax in zip(networks.items(), row, strict=True):
+            clf = TorchBlobClassifier(
+                optimizer="adam",
+                lr=0.01,
+                batch_size=50,
+                max_epochs=200,
+                n_iter_no_change=200,
+                random_state=1,
+                device="cpu",
+            )
+            clf.set_params(**params).fit(X, y)
+            DecisionBoundaryDisplay.from_estimator(
+                clf,
+                X,
+                y,
+                ax=ax,
+                title=f"{name}: {clf.score(X, y):.0%}",
+                legend=False,
+                first_layer=True,
+            )
+            ax.set(xticks=[], yticks=[])
 
 
 # %%
@@ -47,11 +63,9 @@ def draw(ax, title, **params):
 #
 # Each unit of the first layer is a straight line, here dotted, on whose one side it is
 # silent. The border has a kink where it crosses one, so two units draw little, and more
-# units a finer curve. Two layers of 8, the default, are enough here, just.
+# units a finer curve. Two layers of 8, the default, are enough here.
 
-_, axes = plt.subplots(1, 3, figsize=(13, 4.3), layout="constrained")
-for ax, units in zip(axes, (2, 8, 32), strict=True):
-    draw(ax, f"two layers of {units}", hidden_units=units)
+draw({f"two layers of {units}": {"hidden_units": units} for units in (2, 8, 32)})
 
 # %%
 # Activation
@@ -60,21 +74,28 @@ for ax, units in zip(axes, (2, 8, 32), strict=True):
 # ReLU draws borders of straight pieces, tanh and SiLU smooth ones. The identity, as in
 # the tutorial's recorded run, draws a straight line whatever the number of units.
 
-_, axes = plt.subplots(1, 3, figsize=(13, 4.3), layout="constrained")
-for ax, activation in zip(axes, ("identity", "tanh", "silu"), strict=True):
-    draw(ax, activation, hidden_units=16, activation=activation)
+draw(
+    {
+        name: {"hidden_units": 16, "activation": name}
+        for name in ("identity", "tanh", "silu")
+    }
+)
 
 # %%
 # Depth
 # -----
 #
 # With the same number of units, 24, in one, two and three layers. Later layers fold
-# what the first has drawn, so fewer lines make as many pieces.
+# what the first has drawn, so fewer lines make as many pieces. But a narrow network may
+# get stuck where it began: three layers of 8 do, on the moons, from these weights.
 
-_, axes = plt.subplots(1, 3, figsize=(13, 4.3), layout="constrained")
-for ax, widths in zip(axes, ((24,), (12, 12), (8, 8, 8)), strict=True):
-    draw(ax, " + ".join(map(str, widths)), hidden_units=widths)
+draw(
+    {
+        " + ".join(map(str, widths)): {"hidden_units": widths}
+        for widths in ((24,), (12, 12), (8, 8, 8))
+    }
+)
 
 # %%
 # On such a picture every choice can be judged by eye. Where there are more features, a
-# search in cross-validation decides: see :doc:`plot_search`.
+# search in cross-validation decides: see :doc:`plot_hidden_units`.

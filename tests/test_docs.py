@@ -1,16 +1,23 @@
 """What the README, the docstrings and the package's face say is true."""
 
+import ast
 import inspect
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import pytest
+from numpydoc.docscrape import ClassDoc, FunctionDoc
+
 import torchblob
-from torchblob import TorchBlobClassifier
+from torchblob import TorchBlobClassifier, inspection
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = sorted((ROOT / "docs").glob("*.rst"))
 CODE_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -47,26 +54,92 @@ def test_files_that_the_readme_links_to_exist():
         assert (ROOT / link).exists(), link
 
 
-def test_every_public_name_is_there_and_documented():
-    for name in torchblob.__all__:
-        assert inspect.getdoc(getattr(torchblob, name)), name
-
-
-def test_every_parameter_is_documented_in_the_order_and_default_of_the_signature():
-    doc = inspect.getdoc(TorchBlobClassifier)
-    section = doc.split("Parameters\n-")[1].split("Attributes\n-")[0]
-    documented = dict(
-        re.findall(r"^(\w+) : .*?default=(\S+)$", section, flags=re.MULTILINE)
+def blocks_of(page):
+    """Return the Python code of a page, but for blocks of the class "not-run"."""
+    found = re.findall(
+        r"^\.\. code-block:: python\n((?:   .*\n|\n)+)", page, flags=re.MULTILINE
     )
-    signature = inspect.signature(TorchBlobClassifier)
-    defaults = {
-        name: str(parameter.default).join('""')
-        if isinstance(parameter.default, str)
-        else str(parameter.default)
-        for name, parameter in signature.parameters.items()
+    return [textwrap.dedent(code) for code in found if ":class: not-run" not in code]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_code_of_a_page_runs_in_its_order(page, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for code in blocks_of(page.read_text()):
+        exec(compile(code, page.name, "exec"), names)
+    plt.close("all")
+
+
+def test_pages_with_code_are_found():
+    assert sum(bool(blocks_of(page.read_text())) for page in PAGES) >= 5
+
+
+def public():
+    """Return all that is public and takes arguments, by name."""
+    found = {}
+    for module in (torchblob, inspection):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if not inspect.isclass(thing):
+                continue
+            found[name] = thing
+            for attribute, value in vars(thing).items():
+                value = inspect.unwrap(getattr(value, "__func__", value))
+                if not attribute.startswith("_") and inspect.isfunction(value):
+                    found[f"{name}.{attribute}"] = value
+    return found
+
+
+PUBLIC = public()
+
+
+def parsed(thing):
+    if inspect.isclass(thing):
+        return ClassDoc(thing, config={"show_class_members": False})
+    return FunctionDoc(thing)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_parameters_are_documented_in_the_order_and_default_of_the_signature(name):
+    documented = {
+        one: parameter.type.partition("default=")[2]
+        for parameter in parsed(PUBLIC[name])["Parameters"]
+        for one in parameter.name.split(", ")
     }
-    assert list(documented) == list(signature.parameters)
-    assert {k: v.replace("1e-4", "0.0001") for k, v in documented.items()} == defaults
+    signature = {
+        ("**" if p.kind is p.VAR_KEYWORD else "") + p.name: p.default
+        for p in inspect.signature(PUBLIC[name]).parameters.values()
+        if p.name != "self"
+    }
+    cls = PUBLIC[name.partition(".")[0]]
+    if "cls" in signature:
+        assert inspect.ismethod(getattr(cls, name.partition(".")[2]))
+        del signature["cls"]
+    assert list(documented) == list(signature)
+    for parameter, default in signature.items():
+        if default is inspect.Parameter.empty:
+            assert not documented[parameter], parameter
+        else:
+            written = ast.literal_eval(documented[parameter])
+            assert (written, type(written)) == (default, type(default)), parameter
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_everything_public_has_an_example_and_says_what_it_returns(name):
+    doc = parsed(PUBLIC[name])
+    assert doc["Summary"]
+    assert any(">>>" in line for line in doc["Examples"])
+    if not inspect.isclass(PUBLIC[name]):
+        (returned,) = doc["Returns"]
+        assert returned.name
+        assert returned.desc
+
+
+def test_scikit_learns_methods_are_inherited_with_their_documentation():
+    for name in ("get_params", "set_params", "set_callbacks", "get_metadata_routing"):
+        if hasattr(TorchBlobClassifier, name):
+            assert inspect.getdoc(getattr(TorchBlobClassifier, name)), name
 
 
 def test_every_fitted_attribute_is_documented(small):

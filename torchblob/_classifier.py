@@ -118,7 +118,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         `module_.linear_layers[0].requires_grad_(False)`, stay so, as they do in
         :meth:`partial_fit`.
     callbacks : list of skorch.callbacks.Callback, default=None
-        Called during training with the skorch net, :attr:`net_`. The batches that they
+        Called during training with the skorch net, `net_`. The batches that they
         get may be views of the data, and must not be changed; gradients and weights
         that they keep must be copies, since the next step overwrites them.
     device : str or torch.device, default="auto"
@@ -143,9 +143,9 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had names that are all strings.
     module_ : BlobModel
-        The network, on :attr:`device_`, with the weights that :meth:`predict` uses.
+        The network, on `device_`, with the weights that :meth:`predict` uses.
     net_ : skorch.NeuralNetClassifier
-        The skorch net around it; its classes are indices into :attr:`classes_`.
+        The skorch net around it; its classes are indices into `classes_`.
     device_ : torch.device
         Where the network is.
     history_ : skorch.history.History
@@ -295,6 +295,17 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ValueError
             If a parameter or the data are not as described, or the loss turns
             infinite or NaN. A model fitted before stays as it was.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifier(optimizer="adam", lr=0.05, random_state=0)
+        >>> clf.fit(X[::2], y[::2], X_val=X[1::2], y_val=y[1::2])
+        TorchBlobClassifier(lr=0.05, optimizer='adam', random_state=0)
+        >>> clf.history_[-1, "valid_acc"] > 0.9
+        True
         """
         self._check_parameters()
         with _unchanged_on_error(self):
@@ -342,6 +353,18 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ValueError
             As :meth:`fit`; also for labels that are not in `classes`, and for
             `class_weight="balanced"`, since a part does not show the whole.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifier(batch_size=10, random_state=0)
+        >>> for rows in np.array_split(np.random.default_rng(0).permutation(150), 3):
+        ...     clf = clf.partial_fit(X[rows], y[rows], classes=[0, 1, 2])
+        >>> clf.n_iter_
+        3
         """
         self._check_parameters()
         name = type(self).__name__
@@ -386,6 +409,23 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         logits : array of shape (n_samples, n_classes), or (n_samples,) for two classes
             Of each class; for two classes that of the second less that of the first.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If the data have other features than those fitted, or are not finite.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifier(optimizer="adam", lr=0.05, random_state=0)
+        >>> clf = clf.fit(X, y)
+        >>> clf.decision_function(X[:5]).shape
+        (5, 3)
         """
         logits = self._predict(X, predictions.identity)
         if len(self.classes_) == 2:
@@ -403,7 +443,24 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         labels : array of shape (n_samples,)
-            Entries of :attr:`classes_`.
+            Entries of `classes_`.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If the data have other features than those fitted, or are not finite.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifier(optimizer="adam", lr=0.05, random_state=0)
+        >>> clf = clf.fit(X, y)
+        >>> clf.predict(X[[0, 149]])
+        array([0, 2])
         """
         codes = self._predict(X, predictions.argmax)
         if _is_dispatched(X) and self.classes_.dtype.kind in "biu":
@@ -421,7 +478,24 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         probabilities : array of shape (n_samples, n_classes)
-            In the order of :attr:`classes_`; rows sum to 1.
+            In the order of `classes_`; rows sum to 1.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If the data have other features than those fitted, or are not finite.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifier(optimizer="adam", lr=0.05, random_state=0)
+        >>> clf = clf.fit(X, y)
+        >>> clf.predict_proba(X[:5]).sum(axis=1).round(6)
+        array([1., 1., 1., 1., 1.])
         """
         return _like(X, self._predict(X, predictions.softmax))
 
@@ -436,7 +510,24 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         log_probabilities : array of shape (n_samples, n_classes)
-            In the order of :attr:`classes_`; finite where the probability rounds to 0.
+            In the order of `classes_`; finite where the probability rounds to 0.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If the data have other features than those fitted, or are not finite.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifier(optimizer="adam", lr=0.05, random_state=0)
+        >>> clf = clf.fit(X, y)
+        >>> (clf.predict_log_proba(X) <= 0).all()
+        np.True_
         """
         return _like(X, self._predict(X, predictions.log_softmax))
 
@@ -456,6 +547,23 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         accuracy : float
             Share of the rows (of their weight) that are classified right.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If the data have other features than those fitted, or are not finite.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifier(optimizer="adam", lr=0.05, random_state=0)
+        >>> clf = clf.fit(X, y)
+        >>> clf.score(X, y) > 0.9
+        True
         """
         if not _is_dispatched(y):
             y = plain_labels(y)

@@ -250,6 +250,21 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         ValueError
             If an argument is none of those described, or there are more than two
             features and none are chosen.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifier
+        >>> from torchblob.inspection import DecisionBoundaryDisplay
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifier(optimizer="adam", lr=0.05, random_state=0)
+        >>> clf = clf.fit(X, y)
+        >>> display = DecisionBoundaryDisplay.from_estimator(
+        ...     clf, X, y, features=(2, 3), held={0: 5.8, 1: 3.0}
+        ... )
+        >>> print(display.ax_.get_xlabel())
+        feature 2
+        feature 0 = 5.8, feature 1 = 3
         """
         check_is_fitted(estimator)
         plot_method = _method_for(plot_method, kwargs)
@@ -480,6 +495,23 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         -------
         display : DecisionBoundaryDisplay
             This one.
+
+        Raises
+        ------
+        ValueError
+            If `plot_method` or `ax` is none of those described.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_moons
+        >>> from torchblob import TorchBlobClassifier
+        >>> from torchblob.inspection import DecisionBoundaryDisplay
+        >>> X, y = make_moons(200, noise=0.2, random_state=0)
+        >>> clf = TorchBlobClassifier(lr=0.5, random_state=0, device="cpu").fit(X, y)
+        >>> display = DecisionBoundaryDisplay.from_estimator(clf, X, y)
+        >>> display = display.plot("contourf", levels=4, title="Moons")
+        >>> display.ax_.get_title()
+        'Moons'
         """
         import matplotlib.pyplot as plt
 
@@ -538,6 +570,17 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         ------
         ValueError
             If what is shown has no classes, or there are not as many axes.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_moons
+        >>> from torchblob import TorchBlobClassifier
+        >>> from torchblob.inspection import DecisionBoundaryDisplay
+        >>> X, y = make_moons(200, noise=0.2, random_state=0)
+        >>> clf = TorchBlobClassifier(lr=0.5, random_state=0, device="cpu").fit(X, y)
+        >>> display = DecisionBoundaryDisplay.from_estimator(clf, X, y).plot_classes()
+        >>> [ax.get_title() for ax in display.axes_]
+        ['0', '1']
         """
         leads = self._leads()
         if leads is None:

@@ -114,7 +114,22 @@ class TrainingCurveDisplay:
         Raises
         ------
         ValueError
-            If the estimator has no history.
+            If the estimator has no history, or there are more than two axes.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifier
+        >>> from torchblob.inspection import TrainingCurveDisplay
+        >>> X, y = load_iris(return_X_y=True)
+        >>> first = TorchBlobClassifier(8, lr=0.03, max_epochs=500, random_state=0)
+        >>> second = TorchBlobClassifier(16, lr=0.03, max_epochs=500, random_state=0)
+        >>> display = TrainingCurveDisplay.from_estimator(first.fit(X, y), name="8")
+        >>> other = TrainingCurveDisplay.from_estimator(
+        ...     second.fit(X, y), name="16", ax=display.axes_
+        ... )
+        >>> other.ax_ is display.ax_
+        True
         """
         check_is_fitted(estimator)
         estimator, _ = last_estimator(estimator)
@@ -230,6 +245,22 @@ class TrainingCurveDisplay:
         -------
         display : TrainingCurveDisplay
             This one.
+
+        Raises
+        ------
+        ValueError
+            If there are more than two axes.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifier
+        >>> from torchblob.inspection import TrainingCurveDisplay
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifier(lr=0.03, max_epochs=500, random_state=0)
+        >>> display = TrainingCurveDisplay.from_estimator(clf.fit(X, y))
+        >>> display.plot(color="black", linewidth=2).lines_[0].get_linewidth()
+        2.0
         """
         from matplotlib.ticker import MaxNLocator
 

@@ -89,6 +89,11 @@ class BlobModel(nn.Module):
     dropout : float
         The probability of dropout.
 
+    Raises
+    ------
+    ValueError
+        If the activation is none of these.
+
     Notes
     -----
     Weights and biases start as :class:`torch.nn.Linear` has them: uniform on
@@ -144,6 +149,24 @@ class BlobModel(nn.Module):
         return [m for m in self.linear_layer_stack if isinstance(m, nn.Linear)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits, (n_samples, n_classes), of `x`, (n_samples, n_features)."""
+        """Return the logits, which a softmax makes probabilities.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n_samples, n_features)
+            Rows, of the network's precision and on its device.
+
+        Returns
+        -------
+        logits : torch.Tensor of shape (n_samples, n_classes)
+            Of each class.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torchblob import BlobModel
+        >>> BlobModel(2, 4).forward(torch.zeros(5, 2)).shape
+        torch.Size([5, 4])
+        """
         logits: torch.Tensor = self.linear_layer_stack(x)
         return logits
