@@ -1,6 +1,7 @@
 """Configuration of Sphinx: `make docs` builds the pages into docs/_build."""
 
 import matplotlib
+from sphinx_gallery.sorting import ExplicitOrder
 
 import torchblob
 
@@ -60,10 +61,19 @@ plot_html_show_formats = False
 plot_html_show_source_link = False
 
 sphinx_gallery_conf = {
+    "capture_repr": ("_repr_html_",),
     "examples_dirs": "../examples",
     "gallery_dirs": "examples",
     "abort_on_example_error": True,
     "matplotlib_animations": (True, "jshtml"),
     "show_memory": False,
     "show_signature": False,
+    "within_subsection_order": ExplicitOrder(
+        [
+            *("plot_tutorial.py", "plot_shapes.py", "plot_animation.py"),
+            *("plot_hidden_units.py", "plot_search.py", "plot_table.py"),
+            *("plot_early_stopping.py", "plot_imbalance.py", "plot_calibration.py"),
+            *("plot_comparison.py", "plot_larger_than_memory.py", "plot_gpu.py"),
+        ]
+    ),
 }

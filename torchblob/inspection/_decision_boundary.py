@@ -314,7 +314,13 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         points = [plane.coordinates(rows) for rows, _ in parts]
         xx0, xx1 = _grid(np.concatenate(points), grid_resolution, eps, xlim, ylim)
         rows = plane.rows(np.stack([xx0.ravel(), xx1.ravel()], axis=1))
-        scores, method = scores_of(estimator, X, rows, response_method, classes)
+        data = [
+            _data(estimator, at, *part) for at, part in zip(points, parts, strict=True)
+        ]
+        predicted = data[0].get("y_pred")
+        scores, method = scores_of(
+            estimator, X, rows, response_method, classes, predicted
+        )
         response, leads, confidence, quantity = answers_of(
             scores, method, response_method, classes, class_of_interest
         )
@@ -340,10 +346,7 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
             "xlabel": xlabel if xlabel is not None or labels is None else labels[0],
             "ylabel": ylabel if ylabel is not None or labels is None else labels[1],
         }
-        displays = [
-            cls(**shared, **_data(estimator, at, *part))
-            for at, part in zip(points, parts, strict=True)
-        ]
+        displays = [cls(**shared, **own) for own in data]
         if X_test is None:
             own = displays[0]._title("") if title is None else title
             return displays[0].plot(plot_method, ax, title=own, legend=legend, **kwargs)

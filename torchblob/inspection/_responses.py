@@ -23,9 +23,18 @@ def leads_of(scores: np.ndarray) -> np.ndarray:
 
 
 def scores_of(
-    estimator: Any, X: Any, rows: Any, method: str, classes: np.ndarray
+    estimator: Any,
+    X: Any,
+    rows: Any,
+    method: str,
+    classes: np.ndarray,
+    predicted: np.ndarray | None,
 ) -> tuple[np.ndarray, str]:
-    """Return what a classifier answers, and to which of its methods."""
+    """Return what a classifier answers to rows, and to which of its methods.
+
+    For "auto", that is the first method that agrees with what is predicted for `X`,
+    which is not predicted again if it is given.
+    """
 
     def answer(name: str, to: Any) -> np.ndarray:
         return as_array(getattr(estimator, name)(to))
@@ -34,7 +43,7 @@ def scores_of(
         method = "predict_proba"
     known = [name for name in RESPONSES[1:] if hasattr(estimator, name)]
     if method == "auto":
-        predicted = answer("predict", X)
+        predicted = answer("predict", X) if predicted is None else predicted
         for name in known[:-1]:
             # Pairwise votes, say, or probabilities that are calibrated apart, are no
             # scores of the classes that it predicts.
