@@ -50,12 +50,19 @@ X_test, y_test = draw(10_000)
 # --------------
 #
 # ``fit`` takes the array as it is. It walks it in blocks, also to check that all
-# numbers are finite, and never copies it. A step may use all rows, as here, or a batch,
-# whose rows are read from all over the file; for that the disk should be fast.
+# numbers are finite, and never copies it. The rows of a batch are read from all over
+# the file, for which the disk should be fast; with ``batch_size=None`` each step reads
+# all of it in its order.
 
 X = np.load(path, mmap_mode="r")
 clf = TorchBlobClassifier(
-    32, lr=0.5, max_epochs=15, n_iter_no_change=15, random_state=0, device="cpu"
+    32,
+    optimizer="adam",
+    lr=0.002,
+    batch_size=1000,
+    max_epochs=3,
+    random_state=0,
+    device="cpu",
 )
 clf.fit(X, y)
 print(f"Test accuracy: {clf.score(X_test, y_test):.1%}")
