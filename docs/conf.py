@@ -48,7 +48,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": False,
 }
-html_sidebars = {"*": []}  # but for the gallery's pages
+html_sidebars = {"**": []}
 html_show_sourcelink = False
 
 # A class's attributes are described in its docstring, its methods in their own.

@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
+    GroupKFold,
     RandomizedSearchCV,
     StratifiedKFold,
 )
@@ -232,3 +233,32 @@ def test_a_search_that_has_no_curves_is_refused(small, grid_search):
         curves_of_search(other, *small)
     with pytest.raises(NotFittedError):
         curves_of_search(clone(grid_search), *small, param="lr")
+
+
+def test_a_candidate_that_can_not_be_trained_is_left_out_with_a_warning(small):
+    clf = make(dtype="float32", n_iter_no_change=10)
+    X, y = 1e3 * small[0], small[1]
+    with pytest.warns():  # of fits that failed, and of poor ones
+        search = GridSearchCV(clf, {"lr": [1e-7, 1e38]}, cv=2).fit(X, y)
+    with pytest.warns(UserWarning, match=r"leaves out lr=1e\+38, .* Lower lr"):
+        display = curves_of_search(search, X, y)
+    assert [candidate.name for candidate in display.candidates_] == ["lr=1e-07"]
+    search.cv_results_["params"] = [{"lr": 1e38}, {"lr": 2e38}]
+    with (
+        pytest.warns(UserWarning, match="leaves out"),
+        pytest.raises(ValueError, match="Lower lr"),
+    ):
+        curves_of_search(search, X, y)
+
+
+def test_folds_of_groups_and_pipelines_in_pipelines_are_followed(small):
+    X, y = small
+    groups = np.arange(len(y)) % 4
+    model = make_pipeline(StandardScaler(), make_pipeline(StandardScaler(), make()))
+    grid = {"pipeline__torchblobclassifier__lr": [0.1, 0.3]}
+    search = GridSearchCV(model, grid, cv=GroupKFold(4)).fit(X, y, groups=groups)
+    display = curves_of_search(search, X, y, groups=groups)
+    assert display.valid_acc[-1] == pytest.approx(search.best_score_)
+    search.cv = iter([])
+    with pytest.raises(ValueError, match="Give it a list instead of an iterator"):
+        curves_of_search(search, X, y)

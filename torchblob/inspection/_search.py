@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from torchblob import TorchBlobClassifier
 from torchblob.inspection._plane import as_array
+from torchblob.inspection._responses import last_estimator
 
 Candidate = tuple[str, dict[str, Any]]
 CURVES = ("train_loss", "valid_loss", "train_acc", "valid_acc")
@@ -63,17 +64,30 @@ def _text(value: Any) -> str:
 
 
 def curves_in_search(
-    search: Any, settings: Sequence[dict[str, Any]], X: Any, y: Any, caller: str
-) -> list[dict[str, Any]]:
-    """Return for each setting the curves of its training, means over the folds."""
-    last = search.estimator
-    last = last[-1] if isinstance(last, Pipeline) else last
+    search: Any,
+    candidates: Sequence[Candidate],
+    X: Any,
+    y: Any,
+    groups: Any,
+    caller: str,
+) -> dict[str, dict[str, Any]]:
+    """Return the curves of candidates, means over the folds, by name.
+
+    Those of which a training fails are left out with a warning, unless all do.
+    """
+    last, _ = last_estimator(search.estimator)
     if not isinstance(last, TorchBlobClassifier):
         raise ValueError(
             f"{caller} needs a search of a TorchBlobClassifier, also at the end of a "
             f"Pipeline. Got {search!r}."
         )
-    folds = list(check_cv(search.cv, as_array(y), classifier=True).split(X, y))
+    cv = check_cv(search.cv, as_array(y), classifier=True)
+    folds = list(cv.split(X, y, groups))
+    if not folds:
+        raise ValueError(
+            f"{caller} needs the folds of the search, and its cv={search.cv!r} has "
+            "none left. Give it a list instead of an iterator."
+        )
     with joblib.parallel_config(backend="torchblob"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the search has warned
         curves = joblib.Parallel()(
@@ -81,23 +95,45 @@ def curves_in_search(
                 clone(search.estimator).set_params(**clone(params, safe=False)),
                 *(_take(part, rows) for rows in fold for part in (X, y)),
             )
-            for params in settings
+            for _, params in candidates
             for fold in folds
         )
-    n = len(folds)
-    return [_mean(curves[i : i + n]) for i in range(0, len(curves), n)]
+    means, n = {}, len(folds)
+    for i, (name, _) in enumerate(candidates):
+        of_folds = curves[i * n : (i + 1) * n]
+        errors = [one for one in of_folds if isinstance(one, ValueError)]
+        if not errors:
+            means[name] = _mean(of_folds)
+        elif i + 1 == len(candidates) and not means:
+            raise errors[0]
+        else:
+            warnings.warn(
+                f"{caller} leaves out {name}, of which a training failed: {errors[0]}",
+                UserWarning,
+                stacklevel=3,
+            )
+    return means
 
 
-def _curves(estimator: Any, X: Any, y: Any, X_val: Any, y_val: Any) -> dict[str, Any]:
-    """Return the curves of a training; the validation rows don't change it."""
+def _curves(
+    estimator: Any, X: Any, y: Any, X_val: Any, y_val: Any
+) -> dict[str, Any] | ValueError:
+    """Return the curves of a training, or why it failed.
+
+    Validation rows don't change it.
+    """
     network = estimator
-    if isinstance(estimator, Pipeline):
-        network = estimator[-1]
-        if len(estimator) > 1:
-            X = estimator[:-1].fit_transform(X, y)
-            X_val = estimator[:-1].transform(X_val)
+    while isinstance(network, Pipeline):
+        if len(network) > 1:
+            steps = network[:-1]
+            X = steps.fit_transform(X, y)
+            X_val = steps.transform(X_val)
+        network = network[-1]
     validation = {} if network.early_stopping else {"X_val": X_val, "y_val": y_val}
-    network.set_params(verbose=0).fit(X, y, **validation)
+    try:
+        network.set_params(verbose=0).fit(X, y, **validation)
+    except ValueError as error:  # as of a rate that is too high
+        return error
     history = network.history_
     return {
         name: np.array([row[name] for row in history])

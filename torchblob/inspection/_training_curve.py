@@ -160,6 +160,7 @@ class TrainingCurveDisplay:
         y: Any,
         *,
         param: str | None = None,
+        groups: Any = None,
         ax: Any = None,
         **kwargs: Any,
     ) -> TrainingCurveDisplay:
@@ -175,11 +176,14 @@ class TrainingCurveDisplay:
         search : GridSearchCV or another search, fitted
             Of a TorchBlobClassifier, also at the end of a Pipeline.
         X, y : as given to the search's `fit`
-            Its data. Folds that are drawn without a `random_state` are drawn anew.
+            Its data. Folds that are drawn without a `random_state` are drawn anew, and
+            sample weights are not used.
         param : str, default=None
             The parameter, as the search names it. Those candidates are drawn that agree
             with the best in all others; where no two do, all. None is the only one that
             varies.
+        groups : array-like of shape (n_samples,), default=None
+            As given to the search's `fit`, where its folds need them.
         ax : matplotlib Axes, or a sequence of two, default=None
             As in :meth:`from_estimator`.
         **kwargs
@@ -194,7 +198,13 @@ class TrainingCurveDisplay:
         Raises
         ------
         ValueError
-            If the search is of other estimators, or `param` none of its parameters.
+            If the search is of other estimators, or `param` none of its parameters, or
+            all trainings fail.
+
+        Warns
+        -----
+        UserWarning
+            If candidates are left out, of which a training failed.
 
         Examples
         --------
@@ -213,17 +223,17 @@ class TrainingCurveDisplay:
 
         caller, has_own_figure = f"{NAME}.from_search", ax is None
         check_is_fitted(search)
-        names, settings = zip(*candidates_by(search, param, caller), strict=True)
-        curves = curves_in_search(search, settings, X, y, caller)
-        displays = [cls(name=n, **own) for n, own in zip(names, curves, strict=True)]
+        candidates = candidates_by(search, param, caller)
+        curves = curves_in_search(search, candidates, X, y, groups, caller)
+        displays = [cls(name=name, **own) for name, own in curves.items()]
         # In their order, from dark to light, without the palest.
         colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(displays)))
         for display, color in zip(displays, colors, strict=True):
             display.plot(ax, **{"color": color} | kwargs)
             ax = display.axes_
         _name_candidates(displays, outside=has_own_figure)
-        best = getattr(search, "best_params_", None)
-        display = displays[settings.index(best) if best in settings else 0]
+        best = [n for n, p in candidates if p == getattr(search, "best_params_", None)]
+        display = next((d for d in displays if d.name in best), displays[0])
         display.candidates_ = displays
         return display
 
