@@ -2,9 +2,9 @@
 Data larger than memory
 =======================
 
-A file that doesn't fit into memory can be trained on as it is, as a memory-mapped
-array, or chunk by chunk. The table here is small, so that the page is built in seconds;
-the code is the same for a hundred gigabytes.
+A file that doesn't fit into memory can be trained on as it is, on a CPU, as a
+memory-mapped array, or on any device chunk by chunk. The table here is small, so that
+the page is built in seconds; the code is the same for a hundred gigabytes.
 """
 
 # %%
