@@ -7,11 +7,9 @@ COLORS = ("#3f90da", "#92dadd", "#ffa90e", "#e7c26b")
 NETWORKS = 3
 
 
-def box(ax, x, y, width, height, color, text="", **kwargs):
+def box(ax, x, y, width, height, color, text=""):
     """Draw a box with a text in its middle."""
-    ax.add_patch(
-        Rectangle((x, y), width, height, facecolor=color, edgecolor="0.2", **kwargs)
-    )
+    ax.add_patch(Rectangle((x, y), width, height, facecolor=color, edgecolor="0.2"))
     ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=10)
 
 
@@ -52,10 +50,7 @@ right.text(2.5, -0.35, "samples of a block, contiguous", ha="center", va="top")
 right.annotate("", (-0.2, 1.6), (-0.2, 0), arrowprops={"arrowstyle": "<->"})
 right.text(-0.35, 0.8, "units", ha="right", va="center", rotation=90)
 right.text(5.95, 1.9, "K networks", va="center")
-for k in (-1, 1):
-    box(right, 5.35 * (k > 0) - 0.0, -1.55, 0.0, 0.0, "white")
-blocks = ("block 1", "block 2", "block 3", "...")
-for i, name in enumerate(blocks):
+for i, name in enumerate(("block 1", "block 2", "block 3", "...")):
     color = "#dbe9f8" if i == 1 else "0.93"
     box(right, 1.5 * i, -2.0, 1.4, 0.6, color, name)
 right.annotate(
