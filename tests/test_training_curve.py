@@ -233,6 +233,8 @@ def test_a_search_that_has_no_curves_is_refused(small, grid_search):
         curves_of_search(other, *small)
     with pytest.raises(NotFittedError):
         curves_of_search(clone(grid_search), *small, param="lr")
+    with pytest.raises(ValueError, match="needs a search, such as a fitted Grid"):
+        curves_of_search(grid_search.best_estimator_, *small)
 
 
 def test_a_candidate_that_can_not_be_trained_is_left_out_with_a_warning(small):

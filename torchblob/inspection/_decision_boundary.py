@@ -454,7 +454,11 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
             if legend:
                 _draw_legend(named, display.ax_, outside=True)
 
-        draw(training.epochs[0])  # an error comes now, not with the first picture
+        try:
+            draw(training.epochs[0])  # an error comes now, not with the first picture
+        except Exception:
+            plt.close(figure)
+            raise
         return FuncAnimation(
             figure,
             draw,

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
 from torchblob import TorchBlobClassifier
 from torchblob.inspection._plane import as_array
@@ -26,6 +27,12 @@ def candidates_by(search: Any, param: str | None, caller: str) -> list[Candidate
 
     Those that agree with the best in all other parameters; where no two do, all.
     """
+    if not hasattr(search, "estimator") or not hasattr(search, "cv"):
+        raise ValueError(
+            f"{caller} needs a search, such as a fitted GridSearchCV. Got {search!r}; "
+            "from_estimator draws how one classifier was trained."
+        )
+    check_is_fitted(search)
     settings: list[dict[str, Any]] = []
     for params in search.cv_results_["params"]:
         if params not in settings:  # halving tries the same on more and more rows
@@ -37,7 +44,8 @@ def candidates_by(search: Any, param: str | None, caller: str) -> list[Candidate
             for name in names
             if any(params.get(name) != settings[0].get(name) for params in settings)
         ]
-        param = varied[0] if len(varied) == 1 else None
+        candidates = varied or names
+        param = candidates[0] if len(candidates) == 1 else None
     if param not in names:
         raise ValueError(
             f"{caller} needs a parameter of the search, param= one of "

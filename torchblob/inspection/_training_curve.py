@@ -222,7 +222,6 @@ class TrainingCurveDisplay:
         import matplotlib as mpl
 
         caller, has_own_figure = f"{NAME}.from_search", ax is None
-        check_is_fitted(search)
         candidates = candidates_by(search, param, caller)
         curves = curves_in_search(search, candidates, X, y, groups, caller)
         displays = [cls(name=name, **own) for name, own in curves.items()]
