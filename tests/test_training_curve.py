@@ -5,11 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.decomposition import PCA
+from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
+    KFold,
     RandomizedSearchCV,
     StratifiedKFold,
 )
@@ -208,12 +210,68 @@ def test_a_search_over_a_pipeline_of_frames_transforms_the_rows_of_each_fold(sma
 
 
 def test_a_search_at_random_shows_all_its_candidates(small):
-    space = {"lr": [0.1, 0.2, 0.3], "hidden_units": [(4,), (8,), (12,)]}
+    space = {"lr": [0.1, 0.3], "hidden_units": [2, 4, 8]}
     search = RandomizedSearchCV(
-        make(n_iter_no_change=10), space, n_iter=3, cv=2, random_state=0, refit=False
+        make(n_iter_no_change=10), space, n_iter=3, cv=2, random_state=0
     ).fit(*small)
-    display = curves_of_search(search, *small, param="hidden_units")
-    assert 2 <= len(display.candidates_) <= 3
+    tried = [(p["lr"], p["hidden_units"]) for p in search.cv_results_["params"]]
+    assert sorted(tried) == [(0.1, 4), (0.3, 2), (0.3, 8)]  # none differ in lr alone
+    display = curves_of_search(search, *small, param="lr")
+    names = [candidate.name for candidate in display.candidates_]
+    assert sorted(names) == [f"lr={lr}, hidden_units={n}" for lr, n in sorted(tried)]
+    best = search.best_params_
+    assert display.name == f"lr={best['lr']}, hidden_units={best['hidden_units']}"
+    assert display.valid_acc[-1] == pytest.approx(search.best_score_)
+
+
+def test_what_one_of_several_grids_leaves_out_is_as_the_estimator_has_it(small):
+    grids = [{"lr": [0.3, 0.2]}, {"hidden_units": [2, 4]}]
+    search = GridSearchCV(make(lr=0.3, n_iter_no_change=10), grids, cv=2).fit(*small)
+    search.best_params_ = {"lr": 0.3}
+    for param, expected in (
+        ("hidden_units", ["hidden_units=2", "hidden_units=4", "hidden_units=8"]),
+        ("lr", ["lr=0.2", "lr=0.3"]),
+    ):
+        display = curves_of_search(search, *small, param=param)
+        assert [candidate.name for candidate in display.candidates_] == expected
+        assert display.name == expected[-1]
+
+
+def test_values_that_look_alike_or_are_arrays_are_told_apart(small):
+    clf = make(n_iter_no_change=10, lr=0.3)
+    for grid in ({"lr": [0.30001, 0.30002]}, {"hidden_units": [np.array([4]), (2,)]}):
+        search = GridSearchCV(clf, grid, cv=2).fit(*small)
+        names = [c.name for c in curves_of_search(search, *small).candidates_]
+        assert len(set(names)) == 2
+
+
+def test_a_step_that_can_not_be_fitted_leaves_its_candidate_out(small):
+    model = make_pipeline(PCA(), make(n_iter_no_change=10))
+    with pytest.warns((FitFailedWarning, UserWarning)):
+        search = GridSearchCV(model, {"pca__n_components": [2, 9]}, cv=2).fit(*small)
+    with pytest.warns(UserWarning, match="leaves out n_components=9"):
+        display = curves_of_search(search, *small)
+    assert display.name == "n_components=2"
+
+
+def test_rows_of_a_class_that_a_fold_does_not_train_on_are_not_validated(small):
+    X, y = small
+    order = np.argsort(y, kind="stable")
+    X, y = X[order], y[order]
+    search = GridSearchCV(make(n_iter_no_change=10), {"lr": [0.1, 0.3]}, cv=KFold(3))
+    display = curves_of_search(search.fit(X, y), X, y)
+    assert display.valid_loss is None
+    assert len(display.train_loss) == 10
+
+
+def test_the_legend_of_a_search_keeps_what_was_drawn_before(small, grid_search):
+    first = draw(make().fit(*small, X_val=small[0], y_val=small[1]), name="mine")
+    curves_of_search(grid_search, *small, param="lr", ax=first.axes_, c="red")
+    names = [text.get_text() for text in first.axes_[1].get_legend().get_texts()]
+    assert names == [
+        *("mine, training", "mine, validation"),
+        *("lr=0.1", "lr=0.3", "training", "validation"),
+    ]
 
 
 def test_with_early_stopping_curves_go_as_far_as_all_folds(small):
@@ -246,10 +304,7 @@ def test_a_candidate_that_can_not_be_trained_is_left_out_with_a_warning(small):
         display = curves_of_search(search, X, y)
     assert [candidate.name for candidate in display.candidates_] == ["lr=1e-07"]
     search.cv_results_["params"] = [{"lr": 1e38}, {"lr": 2e38}]
-    with (
-        pytest.warns(UserWarning, match="leaves out"),
-        pytest.raises(ValueError, match="Lower lr"),
-    ):
+    with pytest.raises(ValueError, match="Lower lr"):
         curves_of_search(search, X, y)
 
 

@@ -526,8 +526,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> X, y = load_iris(return_X_y=True)
         >>> clf = TorchBlobClassifier(optimizer="adam", lr=0.05, random_state=0)
         >>> clf = clf.fit(X, y)
-        >>> (clf.predict_log_proba(X) <= 0).all()
-        np.True_
+        >>> bool((clf.predict_log_proba(X) <= 0).all())
+        True
         """
         return _like(X, self._predict(X, predictions.log_softmax))
 

@@ -9,12 +9,15 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from torchblob.inspection._responses import last_estimator
-from torchblob.inspection._search import candidates_by, curves_in_search
+from torchblob.inspection._search import candidates_by, curves_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAME = "TrainingCurveDisplay"
+
+STYLES: tuple[Any, Any] = ("-", "--")
+"""Of the lines of training and of validation rows."""
 
 
 class TrainingCurveDisplay:
@@ -169,7 +172,8 @@ class TrainingCurveDisplay:
         A search keeps no curves, so the candidates are trained once more, on the folds
         of the search, together in a stack where they can be. Curves are the means of
         the folds, as far as all folds are trained. Validation rows are those that the
-        fold is scored on or, with early stopping, those that it watches.
+        fold is scored on, if it is trained on their class, or, with early stopping,
+        those that it watches.
 
         Parameters
         ----------
@@ -198,13 +202,14 @@ class TrainingCurveDisplay:
         Raises
         ------
         ValueError
-            If the search is of other estimators, or `param` none of its parameters, or
-            all trainings fail.
+            If the search is of other estimators, or `param` none of its parameters.
+        Exception
+            That of a training, if all candidates fail.
 
         Warns
         -----
         UserWarning
-            If candidates are left out, of which a training failed.
+            If candidates are left out, which can't be trained.
 
         Examples
         --------
@@ -220,19 +225,26 @@ class TrainingCurveDisplay:
         ['lr=0.1', 'lr=0.2', 'lr=0.3']
         """
         import matplotlib as mpl
+        from matplotlib.cbook import normalize_kwargs
+        from matplotlib.lines import Line2D
 
         caller, has_own_figure = f"{NAME}.from_search", ax is None
+        if ax is not None:
+            ax = _axes(ax, 2)
         candidates = candidates_by(search, param, caller)
-        curves = curves_in_search(search, candidates, X, y, groups, caller)
-        displays = [cls(name=name, **own) for name, own in curves.items()]
+        found = curves_of(search, candidates, X, y, groups, caller)
+        displays = [cls(name=candidate.name, **own) for candidate, own in found]
         # In their order, from dark to light, without the palest.
         colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(displays)))
+        kwargs = normalize_kwargs(kwargs, Line2D)
         for display, color in zip(displays, colors, strict=True):
-            display.plot(ax, **{"color": color} | kwargs)
+            # Each is named once; what solid and dashed lines are is said for all.
+            labels = str(display.name), "_validation", ""
+            display._plot(ax, labels, {"color": color} | kwargs)
             ax = display.axes_
-        _name_candidates(displays, outside=has_own_figure)
-        best = [n for n, p in candidates if p == getattr(search, "best_params_", None)]
-        display = next((d for d in displays if d.name in best), displays[0])
+        _draw_legend(displays[0], outside=has_own_figure)
+        of_best = (d for d, (c, _) in zip(displays, found, strict=True) if c.is_best)
+        display = next(of_best, displays[0])
         display.candidates_ = displays
         return display
 
@@ -271,27 +283,41 @@ class TrainingCurveDisplay:
         >>> display.plot(color="black", linewidth=2).lines_[0].get_linewidth()
         2.0
         """
+        name = self.name if name is None else name
+        prefix = "" if name is None else f"{name}, "
+        parts = "training", "validation", f"weights of epoch {self.best_epoch}"
+        self._plot(ax, [prefix + part for part in parts], kwargs)
+        for on in self.axes_:
+            if on.get_legend_handles_labels()[0]:
+                on.legend()
+        return self
+
+    def _plot(self, ax: Any, labels: Sequence[str], kwargs: dict[str, Any]) -> None:
+        """Draw the curves of the loss and the accuracy, without a legend.
+
+        There are labels of training and validation rows, and of the chosen epoch.
+        """
         from matplotlib.ticker import MaxNLocator
 
-        name = self.name if name is None else name
         has_accuracy = self.train_acc is not None or self.valid_acc is not None
         self.axes_ = _axes(ax, 1 + has_accuracy)
         self.lines_: list[Any] = []
         curves = [(self.train_loss, self.valid_loss), (self.train_acc, self.valid_acc)]
-        for on, what, (train, valid) in zip(
+        for on, what, of_parts in zip(
             self.axes_, ("loss (nats)", "accuracy"), curves, strict=False
         ):
-            self._draw(on, train, valid, name, kwargs)
+            self._draw(on, of_parts, labels, kwargs)
             on.set_xlabel("epoch")
             on.xaxis.set_major_locator(MaxNLocator(integer=True))
             on.set_ylabel(what)
-            if on.get_legend_handles_labels()[0]:
-                on.legend()
         self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
-        return self
 
     def _draw(
-        self, ax: Axes, train: Any, valid: Any, name: str | None, kwargs: dict[str, Any]
+        self,
+        ax: Axes,
+        curves: tuple[Any, Any],
+        labels: Sequence[str],
+        kwargs: dict[str, Any],
     ) -> None:
         """Draw the curves of training and validation rows, in one colour."""
         from matplotlib.cbook import normalize_kwargs
@@ -302,19 +328,14 @@ class TrainingCurveDisplay:
         if len(self.epochs) == 1:
             kwargs = {"marker": "o"} | kwargs
         color = kwargs.get("color")
-        prefix = "" if name is None else f"{name}, "
-        parts = (train, "training", "-"), (valid, "validation", "--")
-        for values, what, style in parts:
+        for values, label, style in zip(curves, labels[:2], STYLES, strict=True):
             if values is None:
                 continue
-            own: dict[str, Any] = {
-                "linestyle": style,
-                "color": color,
-                "label": prefix + what,
-            } | kwargs
-            (line,) = ax.plot(self.epochs, values, **own)
+            own: dict[str, Any] = {"linestyle": style, "color": color, "label": label}
+            (line,) = ax.plot(self.epochs, values, **own | kwargs)
             color = line.get_color()
             self.lines_.append(line)
+        train, valid = curves
         watched = train if valid is None else valid
         is_there = self.best_epoch is not None and self.best_epoch in list(self.epochs)
         if watched is not None and is_there:
@@ -325,28 +346,27 @@ class TrainingCurveDisplay:
                 "o",
                 color=color,
                 markeredgecolor="black",
-                label=f"{prefix}weights of epoch {self.best_epoch}",
+                label=labels[2],
             )
 
 
-def _name_candidates(
-    displays: Sequence[TrainingCurveDisplay], *, outside: bool
-) -> None:
-    """Name each candidate once, and what solid and dashed lines are."""
+def _draw_legend(display: TrainingCurveDisplay, *, outside: bool) -> None:
+    """Name all lines that have a name, and what solid and dashed ones are."""
     from matplotlib.lines import Line2D
 
-    axes = displays[0].axes_
-    named = {str(display.name): display.lines_[0] for display in displays}
-    for line in displays[0].lines_:
-        what = str(line.get_label()).rpartition(", ")[2]
-        style = line.get_linestyle()
-        named[what] = Line2D([], [], color="0.4", linestyle=style)
-    for ax in axes:
-        ax.legend_ = None
+    axes = display.axes_
+    handles, names = axes[-1].get_legend_handles_labels()
+    curves = display.train_loss, display.valid_loss
+    for values, what, style in zip(
+        curves, ("training", "validation"), STYLES, strict=True
+    ):
+        if values is not None:
+            handles.append(Line2D([], [], color="0.4", linestyle=style))
+            names.append(what)
     if outside:
-        axes[0].figure.legend(named.values(), named.keys(), loc="outside right upper")
+        axes[0].figure.legend(handles, names, loc="outside right upper")
     else:
-        axes[-1].legend(named.values(), named.keys())
+        axes[-1].legend(handles, names)
 
 
 def _axes(ax: Any, n: int) -> list[Axes]:
