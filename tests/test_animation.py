@@ -6,10 +6,12 @@ import pandas as pd
 import pytest
 from matplotlib.animation import PillowWriter
 from PIL import Image
+from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import EarlyStopping
 
 from torchblob import TorchBlobClassifier
 from torchblob.inspection import DecisionBoundaryDisplay
@@ -149,11 +151,27 @@ def test_the_legend_keeps_its_names_when_nothing_is_misclassified(data, tmp_path
         ({"frames": [0, 11]}, r"to max_epochs=10\. Got \[0, 11\]"),
         ({"frames": 2.5}, r"frames must be a number .* Got 2\.5"),
         ({"ax": None}, "leave out ax"),
+        ({"interval": 0}, "interval must be greater than 0"),
+        ({"plot_method": "paint"}, "plot_method must be one of image"),
+        ({"features": (0, 5)}, "there is no feature 5"),
     ],
 )
 def test_what_can_not_be_shown_is_refused_with_a_reason(data, params, message):
     with pytest.raises(ValueError, match=message):
         animate(make(), *data, **params)
+
+
+def test_weights_that_a_callback_brings_back_in_the_end_are_not_taken_for_the_last(
+    data, tmp_path
+):
+    stop = EarlyStopping(monitor="train_loss", patience=2, load_best=True)
+    clf = make(lr=5.0, max_epochs=30, random_state=3, callbacks=[stop])
+    fitted = clone(clf).fit(*data)
+    n = fitted.n_iter_
+    assert n < 30
+    spy = saved(animate(clf, *data, frames=[0, n], grid_resolution=20), tmp_path)
+    alone = clf.set_params(callbacks=None, max_epochs=n, n_iter_no_change=n).fit(*data)
+    assert spy.titles[-1] == f"Epoch {n}: accuracy {alone.score(*data):.1%}"
 
 
 def test_other_classifiers_are_refused(data):

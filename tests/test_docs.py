@@ -17,7 +17,8 @@ from torchblob import TorchBlobClassifier, inspection
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = sorted((ROOT / "docs").glob("*.rst"))
+GENERATED = "sg_execution_times.rst"
+PAGES = sorted(set((ROOT / "docs").glob("*.rst")) - {ROOT / "docs" / GENERATED})
 CODE_BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 

@@ -24,6 +24,7 @@ class _Snapshots(Callback):
     def __init__(self, epochs: set[int]) -> None:
         self.epochs = epochs
         self.weights: dict[int, Weights] = {}
+        self.last: Weights = {}
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         self._keep(net)
@@ -33,8 +34,9 @@ class _Snapshots(Callback):
 
     def _keep(self, net: NeuralNet) -> None:
         epoch = len(net.history)
+        self.last = _weights_of(net.module_)
         if epoch in self.epochs:
-            self.weights[epoch] = _weights_of(net.module_)
+            self.weights[epoch] = self.last
 
 
 def _weights_of(module: torch.nn.Module) -> Weights:
@@ -59,7 +61,8 @@ class RecordedTraining:
     Attributes
     ----------
     epochs : list of int
-        Those that can be returned to. The last is that whose weights `fit` kept.
+        Those that can be returned to. The last is that which early stopping chose, or
+        the last of all.
     """
 
     def __init__(
@@ -82,8 +85,11 @@ class RecordedTraining:
         self._estimator.fit(X, y, **fit_params)
         self._module = network.module_
         self._weights = snapshots.weights
-        last = network.best_epoch_ or network.n_iter_
-        self._weights[last] = _weights_of(self._module)
+        if network.best_epoch_ is None:
+            last, kept = network.n_iter_, snapshots.last
+        else:
+            last, kept = network.best_epoch_, _weights_of(self._module)
+        self._weights[last] = kept
         self.epochs = sorted(epoch for epoch in self._weights if epoch <= last)
 
     def at(self, epoch: int) -> Any:
@@ -95,7 +101,7 @@ class RecordedTraining:
 def _checked_epochs(frames: Any, max_epochs: int) -> set[int]:
     """Return the epochs that are asked for."""
     epochs = np.asarray(frames)
-    if epochs.ndim == 0 and epochs.dtype.kind == "i" and epochs >= 2:
+    if epochs.ndim == 0 and epochs.dtype.kind in "iu" and epochs >= 2:
         epochs = np.linspace(0, max_epochs, int(epochs)).round().astype(int)
     if epochs.ndim != 1 or epochs.dtype.kind not in "iu" or not len(epochs):
         raise ValueError(

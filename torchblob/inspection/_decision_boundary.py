@@ -387,11 +387,11 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         y : array-like of shape (n_samples,)
             Their classes.
         frames : int or sequence of int, default=50
-            The number of pictures, which are spread evenly over the epochs, or the
-            epochs. 0 is the untrained network. The last is always that whose weights
-            `fit` keeps.
+            The number of pictures, which are spread evenly over `max_epochs`, or the
+            epochs. 0 is the untrained network. Training that ends sooner has fewer of
+            them. The last is always that which early stopping chose, or the last epoch.
         interval : float, default=100
-            Milliseconds a picture.
+            Milliseconds a picture, > 0.
         fit_params : mapping, default=None
             Further arguments of `fit`, such as `sample_weight`.
         title : str, default=None
@@ -431,6 +431,13 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
 
         if "ax" in kwargs:
             raise ValueError(f"{NAME}.animate draws a figure of its own: leave out ax.")
+        if not interval > 0:
+            raise ValueError(
+                f"{NAME}.animate: interval must be greater than 0. Got {interval}."
+            )
+        # Errors that many make should not wait for the training.
+        _method_for(kwargs.get("plot_method"), kwargs)
+        make_plane(X, kwargs.get("features"), kwargs.get("held"))
         training = RecordedTraining(estimator, X, y, frames, fit_params or {})
         n_panels = 1 if kwargs.get("X_test") is None else 2
         width = 6.4 if n_panels == 1 else 11
@@ -443,7 +450,7 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
             display = cls.from_estimator(
                 training.at(epoch), X, y, ax=axes, legend=False, **kwargs
             )
-            when = f"epoch {epoch}" if title is None else f"{title}, epoch {epoch}"
+            when = f"{title}, epoch {epoch}" if title else f"epoch {epoch}"
             if n_panels == 1:
                 axes.set_title(display._title(f"{when}: "))
             else:
