@@ -73,19 +73,26 @@ for ax, model, name in zip(
     )
 
 # %%
+# A score
+# -------
+#
 # What is watched can also be a score, by a name of scikit-learn's or as a scorer.
-# Rows of your own for it go to ``fit``, as above.
+# The classes are about as frequent here, so the balanced accuracy is about the one that
+# is drawn. It moves in steps of a row and counts no doubts: its best epoch is another
+# than that of the loss.
 
 by_score = clone(stopped).set_params(scoring="balanced_accuracy")
 by_score.fit(X_train, y_train)
 print(f"{by_score.n_iter_} epochs, of which {by_score.best_epoch_} was the best")
+TrainingCurveDisplay.from_estimator(by_score)
 
 # %%
 # Schedules
 # ---------
 #
-# At a constant rate, steps of batches keep the loss jumping about. A schedule lowers
-# the rate to zero over all epochs, so steps get smaller and the curve comes to rest.
+# At a constant rate, steps of batches keep the losses jumping about to the end. A
+# schedule lowers the rate to zero over all epochs, so the steps get smaller and the
+# curves come to rest. Both ways down, along a line or a cosine, end much alike here.
 
 plain = TorchBlobClassifier(
     hidden_units=16,
@@ -97,8 +104,17 @@ plain = TorchBlobClassifier(
     random_state=0,
     device="cpu",
 )
-axes = None
-for schedule in (None, "linear", "cosine"):
-    model = clone(plain).set_params(lr_schedule=schedule).fit(X_train, y_train)
-    display = TrainingCurveDisplay.from_estimator(model, name=str(schedule), ax=axes)
-    axes = display.axes_
+schedules = {"constant": None, "linear": "linear", "cosine": "cosine"}
+colors = {"constant": "#ffa90e", "linear": "#3f90da", "cosine": "#832db6"}
+fitted = {
+    name: clone(plain)
+    .set_params(lr_schedule=schedule)
+    .fit(X_train, y_train, X_val=X_test, y_val=y_test)
+    for name, schedule in schedules.items()
+}
+_, axes = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True, layout="constrained")
+for ax, schedule in zip(axes, ("linear", "cosine"), strict=True):
+    for name in ("constant", schedule):
+        TrainingCurveDisplay.from_estimator(
+            fitted[name], name=name, ax=ax, color=colors[name]
+        )
