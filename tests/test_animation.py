@@ -1,6 +1,5 @@
 """The boundary as it forms: which epochs are shown, and what of them."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,12 +22,6 @@ def make(**params):
     defaults = {"device": "cpu", "random_state": 0, "max_epochs": 10, "lr": 0.5}
     defaults["n_iter_no_change"] = params.get("max_epochs", 10)
     return TorchBlobClassifier(**defaults | params)
-
-
-@pytest.fixture(autouse=True)
-def _figures_are_closed():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -39,12 +39,6 @@ def make(**params):
     return TorchBlobClassifier(n_iter_no_change=30, **defaults | params)
 
 
-@pytest.fixture(autouse=True)
-def _figures_are_closed():
-    yield
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def blobs_of_animals():
     X, y = make_blobs(120, centers=4, cluster_std=2.0, random_state=2)

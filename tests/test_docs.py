@@ -8,7 +8,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
 from numpydoc.docscrape import ClassDoc, FunctionDoc
 
@@ -69,7 +68,6 @@ def test_the_code_of_a_page_runs_in_its_order(page, monkeypatch, tmp_path):
     names = {}
     for code in blocks_of(page.read_text()):
         exec(compile(code, page.name, "exec"), names)
-    plt.close("all")
 
 
 def test_pages_with_code_are_found():

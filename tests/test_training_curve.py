@@ -29,12 +29,6 @@ def make(**params):
     return TorchBlobClassifier(**defaults | params)
 
 
-@pytest.fixture(autouse=True)
-def _figures_are_closed():
-    yield
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def stopped(small):
     X, y = small

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from torchblob.inspection._animation import RecordedTraining
 from torchblob.inspection._colors import class_colors
+from torchblob.inspection._panels import given_panels, new_panels
 from torchblob.inspection._plane import NAME, as_array, make_plane
 from torchblob.inspection._responses import (
     OF_PROBABILITIES,
@@ -268,29 +269,14 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         """
         check_is_fitted(estimator)
         plot_method = _method_for(plot_method, kwargs)
-        if not grid_resolution > 1:
-            raise ValueError(
-                f"{NAME}: grid_resolution must be greater than 1. Got "
-                f"{grid_resolution} instead."
-            )
-        if eps is not None and not eps >= 0:
-            raise ValueError(
-                f"{NAME}: eps must be greater than or equal to 0. Got {eps} instead."
-            )
+        _check_extent(grid_resolution, eps)
         if not (is_classifier(estimator) and hasattr(estimator, "classes_")):
             of_classifiers = {
                 **{"y": y, "X_test": X_test, "y_test": y_test, "features": features},
                 **{"held": held, "xlim": xlim, "ylim": ylim, "title": title},
                 "first_layer": first_layer or None,
             }
-            given = [
-                name for name, value in of_classifiers.items() if value is not None
-            ]
-            if given:
-                raise ValueError(
-                    f"{NAME} draws {type(estimator).__name__}, which is no classifier, "
-                    f"as scikit-learn does, without {', '.join(given)}."
-                )
+            _refuse_for_others(estimator, of_classifiers)
             if multiclass_colors is not None:
                 kwargs["multiclass_colors"] = multiclass_colors
             return super().from_estimator(
@@ -350,7 +336,15 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         if X_test is None:
             own = displays[0]._title("") if title is None else title
             return displays[0].plot(plot_method, ax, title=own, legend=legend, **kwargs)
-        axes = _two_axes(ax)
+        if ax is None:
+            axes = new_panels(2, (5.5, 4.8))
+        else:
+            axes = given_panels(
+                ax,
+                [2],
+                f"{NAME} needs two axes, for training and test data",
+                "leave `ax` out, or give those of matplotlib.pyplot.subplots(1, 2)",
+            )
         for display, on, prefix in zip(
             displays, axes, ("Train: ", "Test: "), strict=True
         ):
@@ -600,7 +594,15 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         if leads is None:
             raise ValueError(f"{NAME}: plot_classes needs the picture of a classifier.")
         n_classes = leads.shape[-1]
-        self.axes_ = _axes_for_classes(axes, n_classes)
+        if axes is None:
+            self.axes_ = new_panels(n_classes, (3.2, 3))
+        else:
+            self.axes_ = given_panels(
+                axes,
+                [n_classes],
+                f"{NAME}: plot_classes needs axes for each of {n_classes} classes",
+                "leave `axes` out, or give as many",
+            )
         rgb = class_colors(self.multiclass_colors, n_classes)
         scores = self.response if self.response.ndim == 3 else leads
         share = (scores - scores.min()) / max(np.ptp(scores), np.finfo(float).tiny)
@@ -797,6 +799,28 @@ def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
         )
 
 
+def _check_extent(grid_resolution: int, eps: float | None) -> None:
+    if not grid_resolution > 1:
+        raise ValueError(
+            f"{NAME}: grid_resolution must be greater than 1. Got "
+            f"{grid_resolution} instead."
+        )
+    if eps is not None and not eps >= 0:
+        raise ValueError(
+            f"{NAME}: eps must be greater than or equal to 0. Got {eps} instead."
+        )
+
+
+def _refuse_for_others(estimator: Any, of_classifiers: Mapping[str, Any]) -> None:
+    """Raise an error if there are arguments that only classifiers can have."""
+    given = [name for name, value in of_classifiers.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{NAME} draws {type(estimator).__name__}, which is no classifier, "
+            f"as scikit-learn does, without {', '.join(given)}."
+        )
+
+
 def _checked_classes(estimator: Any, response: str, of_interest: Any) -> np.ndarray:
     """Return the classes of a classifier, if they can be drawn as is wished."""
     _check_choice("response_method", response, RESPONSES + OF_PROBABILITIES)
@@ -874,51 +898,6 @@ def _draw_legend(named: dict[str, Any], ax: Axes, *, outside: bool) -> None:
         )
     elif named:
         ax.legend(named.values(), named.keys(), ncols=columns)
-
-
-def _two_axes(ax: Any) -> list[Axes]:
-    """Return two axes, with the same limits if they are new."""
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(
-            1, 2, figsize=(11, 4.8), sharex=True, sharey=True, layout="constrained"
-        )
-    axes = list(np.ravel(ax))
-    if len(axes) != 2:
-        raise ValueError(
-            f"{NAME} needs two axes, for training and test data. Got {len(axes)}; "
-            "leave `ax` out, or give those of matplotlib.pyplot.subplots(1, 2)."
-        )
-    return axes
-
-
-def _axes_for_classes(axes: Any, n_classes: int) -> list[Axes]:
-    """Return axes for each class, with the same limits if they are new."""
-    import matplotlib.pyplot as plt
-
-    if axes is None:
-        n_columns = math.ceil(math.sqrt(n_classes))
-        n_rows = math.ceil(n_classes / n_columns)
-        _, axes = plt.subplots(
-            n_rows,
-            n_columns,
-            figsize=(3.2 * n_columns, 3 * n_rows),
-            sharex=True,
-            sharey=True,
-            layout="constrained",
-        )
-        axes = list(np.ravel(axes))
-        for ax in axes[n_classes:]:
-            ax.remove()
-        return axes[:n_classes]
-    axes = list(np.ravel(axes))
-    if len(axes) != n_classes:
-        raise ValueError(
-            f"{NAME}: plot_classes needs axes for each of {n_classes} classes. Got "
-            f"{len(axes)}; leave `axes` out, or give as many."
-        )
-    return axes
 
 
 def _winners(leads: np.ndarray) -> list[int]:

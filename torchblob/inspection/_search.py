@@ -58,17 +58,16 @@ def candidates_by(search: Any, param: str | None, caller: str) -> list[Candidate
         if name in names
     }
 
-    def text_of(params: dict[str, Any]) -> dict[str, str]:
+    def key_of(params: dict[str, Any]) -> tuple[str, ...]:
         # Of values that may be arrays or estimators, only texts compare well.
-        return {name: repr((defaults | params).get(name)) for name in names}
+        return tuple(repr((defaults | params).get(name)) for name in names)
 
     # Halving tries the same on more and more rows.
-    tried = {tuple(text_of(params).values()): params for params in given}
-    settings = list(tried.values())
+    tried = {key_of(params): params for params in given}
     varied = [
         name
-        for name in names
-        if len({text_of(params)[name] for params in settings}) > 1
+        for name, texts in zip(names, zip(*tried, strict=True), strict=True)
+        if len(set(texts)) > 1
     ]
     if param is None and len(varied or names) == 1:
         (param,) = varied or names
@@ -77,13 +76,14 @@ def candidates_by(search: Any, param: str | None, caller: str) -> list[Candidate
             f"{caller} needs a parameter of the search, param= one of "
             f"{', '.join(names)}. Got {param!r}."
         )
-    best = text_of(getattr(search, "best_params_", settings[0]))
+    best = key_of(getattr(search, "best_params_", given[0]))
+    at = names.index(param)
 
-    def is_like_best(params: dict[str, Any]) -> bool:
-        return text_of(params) | {param: ""} == best | {param: ""}
+    def is_like_best(key: tuple[str, ...]) -> bool:
+        return (*key[:at], *key[at + 1 :]) == (*best[:at], *best[at + 1 :])
 
-    chosen = [params for params in settings if is_like_best(params)]
-    chosen = chosen if len(chosen) > 1 else settings
+    chosen = [params for key, params in tried.items() if is_like_best(key)]
+    chosen = chosen if len(chosen) > 1 else list(tried.values())
     values: list[Any] = [(defaults | params).get(param) for params in chosen]
     if all(isinstance(value, int | float | np.number) for value in values):
         in_order = [chosen[i] for i in np.argsort(values, kind="stable")]
@@ -91,7 +91,7 @@ def candidates_by(search: Any, param: str | None, caller: str) -> list[Candidate
         in_order = chosen
     shown = _names([defaults | params for params in in_order], param, varied)
     return [
-        Candidate(name, params, text_of(params) == best)
+        Candidate(name, params, key_of(params) == best)
         for name, params in zip(shown, in_order, strict=True)
     ]
 

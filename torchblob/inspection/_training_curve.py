@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from torchblob.inspection._panels import given_panels, new_panels
 from torchblob.inspection._responses import last_estimator
 from torchblob.inspection._search import candidates_by, curves_of
 
@@ -236,7 +237,7 @@ class TrainingCurveDisplay:
         displays = [cls(name=candidate.name, **own) for candidate, own in found]
         # In their order, from dark to light, without the palest.
         colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(displays)))
-        kwargs = normalize_kwargs(kwargs, Line2D)
+        kwargs = normalize_kwargs(kwargs, Line2D)  # `c` is "color", and so on
         for display, color in zip(displays, colors, strict=True):
             # Each is named once; what solid and dashed lines are is said for all.
             labels = str(display.name), "_validation", ""
@@ -283,10 +284,14 @@ class TrainingCurveDisplay:
         >>> display.plot(color="black", linewidth=2).lines_[0].get_linewidth()
         2.0
         """
+        from matplotlib.cbook import normalize_kwargs
+        from matplotlib.lines import Line2D
+
         name = self.name if name is None else name
         prefix = "" if name is None else f"{name}, "
         parts = "training", "validation", f"weights of epoch {self.best_epoch}"
-        self._plot(ax, [prefix + part for part in parts], kwargs)
+        labels = [prefix + part for part in parts]
+        self._plot(ax, labels, normalize_kwargs(kwargs, Line2D))
         for on in self.axes_:
             if on.get_legend_handles_labels()[0]:
                 on.legend()
@@ -295,7 +300,8 @@ class TrainingCurveDisplay:
     def _plot(self, ax: Any, labels: Sequence[str], kwargs: dict[str, Any]) -> None:
         """Draw the curves of the loss and the accuracy, without a legend.
 
-        There are labels of training and validation rows, and of the chosen epoch.
+        There are labels of training and validation rows, and of the chosen epoch, and
+        arguments of lines by their full names.
         """
         from matplotlib.ticker import MaxNLocator
 
@@ -320,11 +326,7 @@ class TrainingCurveDisplay:
         kwargs: dict[str, Any],
     ) -> None:
         """Draw the curves of training and validation rows, in one colour."""
-        from matplotlib.cbook import normalize_kwargs
-        from matplotlib.lines import Line2D
-
         # Solid and dashed, so that several estimators differ by their colours.
-        kwargs = normalize_kwargs(kwargs, Line2D)
         if len(self.epochs) == 1:
             kwargs = {"marker": "o"} | kwargs
         color = kwargs.get("color")
@@ -337,11 +339,11 @@ class TrainingCurveDisplay:
             self.lines_.append(line)
         train, valid = curves
         watched = train if valid is None else valid
-        is_there = self.best_epoch is not None and self.best_epoch in list(self.epochs)
-        if watched is not None and is_there:
-            at = int(np.flatnonzero(np.asarray(self.epochs) == self.best_epoch)[0])
+        epochs = list(self.epochs)
+        if watched is not None and self.best_epoch in epochs:
+            at = epochs.index(self.best_epoch)
             ax.plot(
-                [self.epochs[at]],
+                [epochs[at]],
                 [watched[at]],
                 "o",
                 color=color,
@@ -371,15 +373,11 @@ def _draw_legend(display: TrainingCurveDisplay, *, outside: bool) -> None:
 
 def _axes(ax: Any, n: int) -> list[Axes]:
     """Return axes for as many curves, or those that are given."""
-    import matplotlib.pyplot as plt
-
     if ax is None:
-        _, ax = plt.subplots(1, n, figsize=(1 + 4.5 * n, 4), layout="constrained")
-    axes: Sequence[Axes] = list(np.ravel(ax))
-    if not 1 <= len(axes) <= 2:
-        raise ValueError(
-            f"{NAME} needs one or two axes, of the loss and the accuracy. Got "
-            f"{len(axes)}; leave `ax` out, or give those of "
-            "matplotlib.pyplot.subplots(1, 2)."
-        )
-    return list(axes)
+        return new_panels(n, (4.5 + 1 / n, 4), shared=False)
+    return given_panels(
+        ax,
+        [1, 2],
+        f"{NAME} needs one or two axes, of the loss and the accuracy",
+        "leave `ax` out, or give those of matplotlib.pyplot.subplots(1, 2)",
+    )
