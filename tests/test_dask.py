@@ -65,6 +65,13 @@ def client():
         yield client
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """Let fits wait for those of all threads, however busy this machine is."""
+    for name in ("PATIENCE", "STEP"):
+        monkeypatch.setattr(_dask, name, 60.0)
+
+
 def test_a_search_on_processes_finds_what_it_finds_without(small):
     def search():
         return GridSearchCV(make(), GRID).fit(*small)
@@ -83,7 +90,9 @@ def test_a_search_on_processes_finds_what_it_finds_without(small):
     )
 
 
-def test_fits_that_a_worker_holds_at_once_train_as_a_stack(small, client, stacks):
+def test_fits_that_a_worker_holds_at_once_train_as_a_stack(
+    small, client, stacks, patient
+):
     rates = np.geomspace(0.01, 0.3, N_THREADS)
     futures = [client.submit(fit_together, make(lr=lr), *small) for lr in rates]
     found = client.gather(futures)
@@ -166,7 +175,7 @@ def test_fits_that_begin_one_after_another_meet(small, client, stacks, monkeypat
 
 
 def test_networks_that_share_no_stack_train_in_their_own_at_a_worker(
-    small, client, stacks
+    small, client, stacks, patient
 ):
     widths = [2, 4] * (N_THREADS // 2)
     futures = [
