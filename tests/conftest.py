@@ -1,5 +1,6 @@
 """Data that the tests share, and what must hold after each of them."""
 
+import multiprocessing
 import os
 
 # scipy reads it once, at its first import; array_api_dispatch needs it.
@@ -46,6 +47,15 @@ def stacks(monkeypatch):
 
     monkeypatch.setattr(_stack, "_Stack", Counted)
     return numbers
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Return a context for processes that start in no time, and may be killed."""
+    context = multiprocessing.get_context("forkserver")
+    # The second is what torch imports with the first optimizer of a process.
+    context.set_forkserver_preload(["torchblob", "torch._dynamo"])
+    return context
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sklearn.utils.fixes import parse_version
 from skorch.callbacks import Callback
 
 from torchblob import TorchBlobClassifier
-from torchblob._device import resolve_dtype
+from torchblob.training import resolve_dtype
 from torchblob.training._layout import Shape
 
 INF, NAN = float("inf"), float("nan")

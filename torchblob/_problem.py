@@ -27,10 +27,16 @@ from torchblob._data import (
     to_samples,
     validation_rows,
 )
-from torchblob._device import resolve_device, resolve_dtype
 from torchblob._parameters import OPTIMIZERS
 from torchblob.nn import hidden_widths
-from torchblob.training import BlobNet, EarlyStopping, Samples, Task
+from torchblob.training import (
+    BlobNet,
+    EarlyStopping,
+    Samples,
+    Task,
+    resolve_device,
+    resolve_dtype,
+)
 
 if TYPE_CHECKING:
     from torchblob._classifier import TorchBlobClassifier
@@ -67,11 +73,11 @@ def make_net(
     dtype = resolve_dtype(estimator.dtype, is_float64(X), device, name)
     optimizer = estimator.optimizer
     optimizer_params: dict[str, Any] = {
-        "optimizer__weight_decay": estimator.weight_decay
+        "optimizer__weight_decay": float(estimator.weight_decay)
     }
     if isinstance(optimizer, str):
         if optimizer in ("sgd", "rmsprop"):
-            optimizer_params["optimizer__momentum"] = estimator.momentum
+            optimizer_params["optimizer__momentum"] = float(estimator.momentum)
         optimizer, settings = OPTIMIZERS[optimizer]
         optimizer_params |= {f"optimizer__{k}": v for k, v in settings.items()}
     net = BlobNet(
@@ -79,11 +85,11 @@ def make_net(
         module__output_features=len(estimator.classes_),
         module__hidden_units=hidden_widths(estimator.hidden_units),
         module__activation=estimator.activation,
-        module__dropout=estimator.dropout,
+        module__dropout=float(estimator.dropout),
         optimizer=optimizer,
         **optimizer_params,
-        lr=estimator.lr,
-        criterion__label_smoothing=estimator.label_smoothing,
+        lr=float(estimator.lr),
+        criterion__label_smoothing=float(estimator.label_smoothing),
         classes=list(range(len(estimator.classes_))),
         batch_size=int(estimator.batch_size or X.shape[0]),
         iterator_valid__batch_size=sys.maxsize,  # validation rows are one batch

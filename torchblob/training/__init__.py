@@ -2,10 +2,12 @@
 
 from torchblob.training import _backend
 from torchblob.training import _predictions as predictions
+from torchblob.training._device import resolve_device, resolve_dtype
 from torchblob.training._early_stopping import EarlyStopping
 from torchblob.training._net import BlobNet
 from torchblob.training._rates import SCHEDULES
 from torchblob.training._samples import Samples
+from torchblob.training._snapshot import Memory, memory_of, settings_of
 from torchblob.training._stack import train
 from torchblob.training._task import DivergedError, Member, Task
 from torchblob.training._threads import Crew, Threads
@@ -19,9 +21,14 @@ __all__ = [
     "DivergedError",
     "EarlyStopping",
     "Member",
+    "Memory",
     "Samples",
     "Task",
     "Threads",
+    "memory_of",
     "predictions",
+    "resolve_device",
+    "resolve_dtype",
+    "settings_of",
     "train",
 ]

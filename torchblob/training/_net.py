@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,14 +14,24 @@ from skorch.dataset import Dataset
 from skorch.history import History
 from torch import nn
 
+from torchblob._facts import MalformedError, NotStorableError
 from torchblob.nn import BlobModel
 from torchblob.training._dask import current_worker, train_at
+from torchblob.training._device import present_or_cpu
 from torchblob.training._jobs import current_job
 from torchblob.training._predictions import walk
 from torchblob.training._samples import Samples
 from torchblob.training._sections import copy_state
+from torchblob.training._snapshot import (
+    Memory,
+    memory_of,
+    params_from,
+    remember,
+    settings_of,
+    widths_of,
+)
 from torchblob.training._stack import train
-from torchblob.training._task import Member, StopTraining, Task
+from torchblob.training._task import ELEMENTWISE, Member, StopTraining, Task
 from torchblob.training._weights import parameters_of
 
 
@@ -143,6 +153,56 @@ class BlobNet(NeuralNetClassifier):
             ):
                 for name in {"lr", "initial_lr"} & of_other.keys():
                     group[name] = of_other[name]
+
+    @classmethod
+    def restored(cls, settings: dict[str, Any], memory: Memory, device: str) -> Self:
+        """Return a net as it was.
+
+        Parameters
+        ----------
+        settings : dict
+            As :func:`settings_of` returns them.
+        memory : Memory
+            What it has learned, as :func:`memory_of` returns it.
+        device : str
+            Where it is to be.
+
+        Raises
+        ------
+        MalformedError
+            If these are not settings and memory of a net.
+        """
+        params = params_from(settings, widths_of(memory.tensors))
+        try:
+            net = cls(**params, device=device).initialize()
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise MalformedError(f"no net has such settings: {error}") from error
+        remember(net, memory)
+        return net
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what the net is and has learned, without code where that can be."""
+        has_code = self.callbacks or self.optimizer not in ELEMENTWISE
+        if has_code or not self.initialized_:
+            return super().__getstate__()
+        try:
+            memory = memory_of(self)
+            arrays = {name: tensor.numpy() for name, tensor in memory.tensors.items()}
+            return {"settings": settings_of(self), "facts": memory.facts} | arrays
+        except (NotStorableError, TypeError):  # also for dtypes that numpy lacks
+            return super().__getstate__()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become the net of that state, on its device or, without that, on the CPU."""
+        if "settings" not in state:
+            state["device"] = str(present_or_cpu(state["device"]))
+            super().__setstate__(state)
+            return
+        settings, facts = state.pop("settings"), state.pop("facts")
+        tensors = {name: torch.tensor(array) for name, array in state.items()}
+        device = str(present_or_cpu(settings["device"]))
+        net = self.restored(settings, Memory(facts, tensors), device)
+        self.__dict__.update(net.__dict__)
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
         """Call the callbacks, of which each may ask to stop."""

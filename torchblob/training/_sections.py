@@ -70,7 +70,7 @@ def load_state(
             value = torch.stack(
                 [torch.cat([state[name].flatten() for state in of]) for of in states]
             )
-        _put(optimizer, section.parameter, name, value)
+        put_state(optimizer, section.parameter, name, value)
 
 
 def save_state(
@@ -98,7 +98,7 @@ def save_state(
         if _is_per_weight(value):
             of_layers = [layer[k] for layer in by_layer(value, section.shapes)]
         for parameter, of_one in zip(parameters, of_layers, strict=True):
-            _put(own, parameter, name, of_one)
+            put_state(own, parameter, name, of_one)
 
 
 def copy_state(
@@ -122,10 +122,10 @@ def copy_state(
     """
     for parameter, its in zip(parameters, of_other, strict=True):
         for name, value in other.state.get(its, {}).items():
-            _put(to, parameter, name, value)
+            put_state(to, parameter, name, value)
 
 
-def _put(
+def put_state(
     optimizer: torch.optim.Optimizer, parameter: nn.Parameter, name: str, value: Any
 ) -> None:
     """Let an optimizer remember a copy of an entry, in the place where torch has it.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
+from skorch.exceptions import DeviceWarning
 
 
 def available_devices() -> list[str]:
@@ -48,6 +51,20 @@ def resolve_device(device: str | torch.device, name: str) -> torch.device:
         f"The 'device' parameter of {name} must be 'auto' or a device that is present "
         f"({', '.join(map(repr, present))}). Got {str(device)!r} instead.{hint}"
     )
+
+
+def present_or_cpu(device: str) -> torch.device:
+    """Return a device if it is present, or else, with a DeviceWarning, the CPU."""
+    try:
+        return resolve_device(device, "")
+    except ValueError:
+        warnings.warn(
+            f"A network that was on the device {device!r}, which is not present, is on "
+            "the CPU now.",
+            DeviceWarning,
+            stacklevel=2,
+        )
+        return torch.device("cpu")
 
 
 def resolve_dtype(

@@ -1,0 +1,371 @@
+"""What a net is and has learned, as numbers and tensors: what is kept without code.
+
+The numbers are such as JSON holds. What comes back may be from a file that was damaged
+or forged, so all of it is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from skorch.history import History
+
+from torchblob._facts import (
+    NUMBER,
+    MalformedError,
+    NotStorableError,
+    check_names,
+    field,
+    list_of,
+    one_of,
+    plain,
+)
+from torchblob.training._sections import put_state
+from torchblob.training._task import BEST, ELEMENTWISE
+from torchblob.training._weights import parameters_of
+
+if TYPE_CHECKING:
+    from torchblob.training._net import BlobNet
+
+PARAMS: dict[str, tuple[type, ...]] = {
+    "batch_size": (int,),
+    "criterion__label_smoothing": NUMBER,
+    "iterator_valid__batch_size": (int,),
+    "lr": NUMBER,
+    "max_epochs": (int,),
+    "module__activation": (str,),
+    "module__dropout": NUMBER,
+    "optimizer__foreach": (bool,),
+    "optimizer__fused": (bool,),
+    "optimizer__momentum": NUMBER,
+    "optimizer__weight_decay": NUMBER,
+    "seed": (int,),
+    "verbose": (bool, int),
+}
+"""Parameters of a net that are kept as they are, and their types."""
+
+IMPLIED = (
+    "callbacks",
+    "classes",
+    "device",
+    "dtype",
+    "module__hidden_units",
+    "module__input_features",
+    "module__output_features",
+    "optimizer",
+)
+"""Parameters that are kept in another form, or follow from the weights."""
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+OPTIMIZERS = {optimizer.__name__: optimizer for optimizer in ELEMENTWISE}
+
+REMEMBERED = {
+    torch.optim.SGD: {"momentum_buffer"},
+    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.RMSprop: {"step", "square_avg", "momentum_buffer"},
+}
+"""What an optimizer remembers of a parameter."""
+
+OPTIONAL = {"momentum_buffer"}
+"""What some of them remember only with momentum."""
+
+RATES = ("lr", "initial_lr")
+"""Settings of an optimizer that change in the course of a training."""
+
+
+class Memory(NamedTuple):
+    """What a net has learned.
+
+    Parameters
+    ----------
+    facts : dict
+        Its history, and what else is no tensor.
+    tensors : dict of str to torch.Tensor
+        On the CPU: "layer.0.weight", "layer.0.bias" and so on, and what the optimizer
+        remembers of the parameter of each number, as "optimizer.0.exp_avg".
+    """
+
+    facts: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+    def without_optimizer(self) -> Memory:
+        """Return what there is for a net with another optimizer, of one group."""
+        tensors = {k: of for k, of in self.tensors.items() if k.startswith("layer.")}
+        return Memory({**self.facts, "numbers": {}, "rates": [{}]}, tensors)
+
+
+def settings_of(net: BlobNet) -> dict[str, Any]:
+    """Return what a net was made with, except for callbacks.
+
+    An optimizer that is none of `OPTIMIZERS` is left out, and stands as None.
+
+    Raises
+    ------
+    NotStorableError
+        If that is code.
+    """
+    params, defaults = net.get_params(deep=False), type(net)().get_params(deep=False)
+    known = [name for name in OPTIMIZERS if OPTIMIZERS[name] is net.optimizer]
+    kept = {}
+    for name, value in params.items():
+        if name.startswith("optimizer__") and not known:
+            continue
+        if name in PARAMS:
+            kept[name] = plain(value, name)
+        elif not (
+            name in IMPLIED or name.startswith("_") or value == defaults.get(name)
+        ):
+            raise NotStorableError(f"{name} of the net is {value!r:.80}")
+    return {
+        "params": kept,
+        "optimizer": known[0] if known else None,
+        "dtype": str(net.dtype).removeprefix("torch."),
+        "device": str(net.device),
+    }
+
+
+def params_from(settings: Mapping[str, Any], widths: Sequence[int]) -> dict[str, Any]:
+    """Return the parameters of a net, except for its device.
+
+    Parameters
+    ----------
+    settings : dict
+        As :func:`settings_of` returns them.
+    widths : sequence of int
+        Number of features, of units of each hidden layer, and of classes.
+
+    Raises
+    ------
+    MalformedError
+        If the settings are no such dict.
+    """
+    check_names(settings, ("params", "optimizer", "dtype", "device"), "net")
+    params = field(settings, "params", dict)
+    check_names(params, PARAMS, "params")
+    for name in params:
+        value = field(params, name, *PARAMS[name])
+        if type(value) in NUMBER and not 0 <= value < 2**63:
+            raise MalformedError(
+                f"{name!r} must be in the range [0, 2**63), not {value}"
+            )
+    optimizer: type[torch.optim.Optimizer] = torch.optim.SGD
+    if settings.get("optimizer") is not None:
+        optimizer = one_of(OPTIMIZERS, settings, "optimizer")
+    return {
+        **params,
+        "module__input_features": widths[0],
+        "module__hidden_units": tuple(widths[1:-1]),
+        "module__output_features": widths[-1],
+        "classes": list(range(widths[-1])),
+        "callbacks": [],
+        "optimizer": optimizer,
+        "dtype": one_of(DTYPES, settings, "dtype"),
+    }
+
+
+def widths_of(tensors: Mapping[str, torch.Tensor]) -> list[int]:
+    """Return the number of features, of units of each hidden layer, and of classes.
+
+    Raises
+    ------
+    MalformedError
+        If the tensors have no layers that fit together.
+    """
+    shapes = []
+    for name, bias_name in _pairs(sum(name.startswith("layer.") for name in tensors)):
+        shape, of_bias = (
+            tuple(tensors[key].shape) if key in tensors else None
+            for key in (name, bias_name)
+        )
+        if shape is None or len(shape) != 2 or 0 in shape or of_bias != shape[:1]:
+            raise MalformedError(
+                f"{name} and {bias_name} must have the shapes (units, inputs) and "
+                f"(units,), not {shape} and {of_bias}"
+            )
+        shapes.append(shape)
+    if not shapes:
+        raise MalformedError("there is no layer")
+    for below, above in pairwise(shapes):
+        if below[0] != above[1]:
+            raise MalformedError(
+                f"a layer of {below[0]} units is followed by one of {above[1]} inputs"
+            )
+    return [shapes[0][1], *(units for units, _ in shapes)]
+
+
+def memory_of(net: BlobNet) -> Memory:
+    """Return what a net has learned.
+
+    Raises
+    ------
+    NotStorableError
+        If its optimizer or its history remembers what is neither number nor tensor, or
+        weights of its module are computed from others.
+    """
+    try:
+        parameters = parameters_of(net.module_)
+    except ValueError as error:
+        raise NotStorableError(str(error)) from error
+    tensors = dict(zip(_names(len(parameters)), map(_kept, parameters), strict=True))
+    numbers = {}
+    for i, parameter in enumerate(parameters):
+        for name, value in net.optimizer_.state.get(parameter, {}).items():
+            key = f"optimizer.{i}.{name}"
+            if isinstance(value, torch.Tensor):
+                tensors[key] = _kept(value)
+            else:
+                numbers[key] = plain(value, f"what the optimizer remembers, {name},")
+    facts = {
+        "frozen": [i for i, p in enumerate(parameters) if not p.requires_grad],
+        "rates": [
+            {name: plain(group[name], name) for name in RATES if name in group}
+            for group in net.optimizer_.param_groups
+        ],
+        "numbers": numbers,
+        "history": _by_names(net.history),
+    }
+    return Memory(facts, tensors)
+
+
+def remember(net: BlobNet, memory: Memory) -> None:
+    """Give a net what another one of its shape, precision and optimizer has learned.
+
+    Parameters
+    ----------
+    net : BlobNet
+        On any device.
+    memory : Memory
+        Of the other.
+
+    Raises
+    ------
+    MalformedError
+        If it is not that of such a net.
+    """
+    facts, tensors = memory
+    check_names(facts, ("frozen", "rates", "numbers", "history"), "memory")
+    parameters = parameters_of(net.module_)
+    names = _names(len(parameters))
+    for name, parameter in zip(names, parameters, strict=True):
+        _check_like(tensors.get(name), parameter, name)
+    frozen = list_of(facts, "frozen", int)
+    if not set(frozen) <= set(range(len(parameters))):
+        raise MalformedError(f"there are no such parameters as in 'frozen': {frozen}")
+    history = _from_names(list_of(facts, "history", dict))
+    state = _state_from(net, facts, tensors)
+    of_optimizer = [name for name in tensors if name.startswith("optimizer.")]
+    check_names(tensors, [*names, *of_optimizer], "tensors")
+    groups = net.optimizer_.param_groups
+    rates = list_of(facts, "rates", dict)
+    if len(rates) != len(groups):
+        raise MalformedError(f"'rates' must be of {len(groups)} groups, not {rates}")
+    for of_group in rates:
+        check_names(of_group, RATES, "rates")
+        for name in of_group:
+            field(of_group, name, *NUMBER)
+    with torch.no_grad():
+        for i, (name, parameter) in enumerate(zip(names, parameters, strict=True)):
+            parameter.copy_(tensors[name])
+            parameter.requires_grad_(i not in frozen)
+    for parameter, of_one in zip(parameters, state, strict=True):
+        for name, value in of_one.items():
+            put_state(net.optimizer_, parameter, name, value)
+    for group, of_group in zip(groups, rates, strict=True):
+        group.update(of_group)
+    net.history_ = history
+
+
+def _kept(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy on the CPU of a tensor, which may be a view of a stack."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _pairs(n_parameters: int) -> list[tuple[str, str]]:
+    """Return the names of the weight and the bias of each layer."""
+    return [
+        (f"layer.{number}.weight", f"layer.{number}.bias")
+        for number in range(n_parameters // 2)
+    ]
+
+
+def _names(n_parameters: int) -> list[str]:
+    """Return the names of the parameters, in the order of the layers."""
+    return [name for pair in _pairs(n_parameters) for name in pair]
+
+
+def _check_like(tensor: torch.Tensor | None, like: torch.Tensor, name: str) -> None:
+    """Check that there is a tensor of the shape and precision of another, finite."""
+    if tensor is None or (tensor.shape, tensor.dtype) != (like.shape, like.dtype):
+        given = "missing"
+        if tensor is not None:
+            given = f"of shape {tuple(tensor.shape)} and {tensor.dtype}"
+        raise MalformedError(
+            f"{name} must be of shape {tuple(like.shape)} and {like.dtype}, not {given}"
+        )
+    if not tensor.isfinite().all():
+        raise MalformedError(f"{name} has values that are infinite or NaN")
+
+
+def _state_from(
+    net: BlobNet, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> list[dict[str, Any]]:
+    """Return what the optimizer remembers of each parameter."""
+    parameters = parameters_of(net.module_)
+    remembered = {k: of for k, of in tensors.items() if k.startswith("optimizer.")}
+    remembered |= field(facts, "numbers", dict)
+    keys = [f"optimizer.{i}." for i in range(len(parameters))]
+    state: list[dict[str, Any]] = [{} for _ in keys]
+    for key, value in remembered.items():
+        at = key.rfind(".") + 1
+        if key[:at] not in keys:
+            raise MalformedError(f"{key!r:.80} is of no parameter")
+        state[keys.index(key[:at])][key[at:]] = value
+    for parameter, of_one, key in zip(parameters, state, keys, strict=True):
+        if (known := REMEMBERED.get(net.optimizer)) is not None:
+            check_names(of_one, known, key)
+            if of_one and not known - OPTIONAL <= of_one.keys():
+                raise MalformedError(f"{key} must have {sorted(known - OPTIONAL)}")
+        for name, value in of_one.items():
+            if isinstance(value, torch.Tensor):
+                _check_like(value, parameter if value.ndim else value, key + name)
+            elif known is None or name in OPTIONAL:
+                field(of_one, name, *NUMBER, bool, type(None))
+            else:
+                raise MalformedError(f"{key}{name} must be a tensor, not {value!r:.80}")
+    return state
+
+
+def _by_names(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of a history with the names once for all rows that have the same."""
+    return [
+        {
+            "names": list(names),
+            "rows": [
+                [plain(value, f"the history's {name}") for name, value in row.items()]
+                for row in rows
+            ],
+        }
+        for names, rows in groupby(history, tuple)
+    ]
+
+
+def _from_names(parts: Sequence[dict[str, Any]]) -> History:
+    """Return the history whose rows :func:`_by_names` has returned."""
+    history = History()
+    for part in parts:
+        check_names(part, ("names", "rows"), "history")
+        names = list_of(part, "names", str)
+        for values in list_of(part, "rows", list):
+            if len(values) != len(names):
+                raise MalformedError(f"{values!r:.80} are no values of {names!r:.80}")
+            row = dict(zip(names, values, strict=True))
+            for name, flag, _ in BEST:
+                if name == "train_loss" or name in row or flag in row:
+                    field(row, name, *NUMBER)
+            history.append(row)
+    return history
