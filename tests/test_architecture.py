@@ -15,9 +15,10 @@ LAYERS = [
     ["torchblob.nn"],
     ["torchblob.training"],
     ["torchblob._data", "torchblob._device", "torchblob._parameters"],
+    ["torchblob._files"],
     ["torchblob._convergence", "torchblob._problem", "torchblob._tasks"],
     ["torchblob._classifier"],
-    ["torchblob"],
+    ["torchblob", "torchblob._onnx"],
     ["torchblob.inspection"],
 ]
 
