@@ -204,7 +204,7 @@ def test_features_without_names_leave_none_in_the_metadata(small, path):
     assert set(open_session(path).get_modelmeta().custom_metadata_map) == {"classes"}
 
 
-def test_onnxruntime_of_2020_can_read_the_format(small, path):
+def test_the_format_is_the_oldest_that_has_the_version_of_the_operators(small, path):
     to_onnx(fit(*small), path)
     model = onnx.load(path)
     assert model.ir_version == onnx.helper.find_min_ir_version_for(model.opset_import)
