@@ -12,12 +12,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A module may import from the layers before its own, and from its own.
 LAYERS = [
-    ["torchblob._facts", "torchblob._files", "torchblob.nn"],
+    ["torchblob._facts", "torchblob._files", "torchblob._version", "torchblob.nn"],
     ["torchblob.training"],
     ["torchblob._data", "torchblob._parameters"],
     ["torchblob._convergence", "torchblob._problem", "torchblob._tasks"],
     ["torchblob._classifier"],
-    ["torchblob._persistence"],
+    ["torchblob._onnx", "torchblob._persistence"],
     ["torchblob"],
     ["torchblob.inspection"],
 ]

@@ -1,9 +1,16 @@
 """Small neural networks in PyTorch as scikit-learn classifiers."""
 
 from torchblob._classifier import TorchBlobClassifier
+from torchblob._onnx import to_onnx
 from torchblob._persistence import load, save
+from torchblob._version import __version__
 from torchblob.nn import BlobModel
 
-__all__ = ["BlobModel", "TorchBlobClassifier", "__version__", "load", "save"]
-
-__version__ = "0.1.0"
+__all__ = [
+    "BlobModel",
+    "TorchBlobClassifier",
+    "__version__",
+    "load",
+    "save",
+    "to_onnx",
+]

@@ -11,11 +11,11 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import sklearn
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
@@ -31,6 +31,7 @@ from torchblob._facts import (
     plain,
 )
 from torchblob._files import write_atomically
+from torchblob._version import __version__
 from torchblob.training import BlobNet, Memory, memory_of, resolve_device, settings_of
 
 FORMAT = 1
@@ -216,7 +217,9 @@ def model_of(clf: TorchBlobClassifier, *, with_code: bool = False) -> Model:
     header = {
         "format": FORMAT,
         "versions": {
-            name: version(name) for name in ("torchblob", "torch", "scikit-learn")
+            "torchblob": __version__,
+            "torch": torch.__version__,
+            "scikit-learn": sklearn.__version__,
         },
         "estimator": type(clf).__name__,
         "params": {
@@ -300,7 +303,7 @@ def _parse(text: str) -> dict[str, Any]:
         versions = field(header, "versions", dict)
         raise MalformedError(
             f"it has format {number}, of torchblob {versions.get('torchblob')!r:.20}, "
-            f"and torchblob {version('torchblob')} reads format {FORMAT}: update it"
+            f"and torchblob {__version__} reads format {FORMAT}: update it"
         )
     return header
 
