@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import log_loss
 from skorch.callbacks import Callback, LRScheduler
 from torch import nn
+from torch.nn.utils import parametrize, prune
 from torch.optim.lr_scheduler import LambdaLR
 
 from torchblob import BlobModel, TorchBlobClassifier
@@ -637,3 +638,42 @@ def test_device_memory_is_free_after_a_fit():
     clf = fit(X, y, device="cuda", max_epochs=2)
     assert torch.cuda.memory_allocated() - before < 1_000_000 < X.nbytes
     assert clf.n_iter_ == 2
+
+
+def squared(layer, args, output):
+    return output**2
+
+
+def without_bias(module):
+    layer = nn.utils.skip_init(nn.Linear, 4, 8, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(module.linear_layers[0].weight)
+    module.linear_layer_stack[0] = layer
+
+
+def parametrized(module):
+    parametrize.register_parametrization(module.linear_layers[0], "weight", nn.Tanh())
+
+
+CHANGES = {
+    "activation": lambda module: module.linear_layer_stack.__setitem__(1, nn.Tanh()),
+    "layer": without_bias,
+    "more layers": lambda module: module.linear_layer_stack.append(nn.Softplus()),
+    "hook": lambda module: module.linear_layers[0].register_forward_hook(squared),
+    "pruned": lambda module: prune.l1_unstructured(
+        module.linear_layers[0], "weight", 0.5
+    ),
+    "parametrized": parametrized,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_predictions_are_what_a_changed_module_says_of_few_rows_or_many(small, change):
+    X, y = small
+    clf = TorchBlobClassifier(max_epochs=5, n_iter_no_change=5, device="cpu")
+    before = clf.fit(X, y).predict_proba(X)
+    change(clf.module_)
+    after = clf.predict_proba(X)
+    assert not np.allclose(after, before)
+    many = np.tile(X, (100, 1))
+    np.testing.assert_allclose(clf.predict_proba(many)[:120], after, rtol=1e-6)

@@ -142,11 +142,27 @@ class BlobModel(nn.Module):
                 layers.append(nn.Dropout(dropout))
             layers.append(Linear(fan_in, fan_out, generator))
         self.linear_layer_stack = nn.Sequential(*layers)
+        self._layers_made = tuple(layers)
 
     @property
     def linear_layers(self) -> list[nn.Linear]:
         """The linear layers in order."""
         return [m for m in self.linear_layer_stack if isinstance(m, nn.Linear)]
+
+    @property
+    def is_as_made(self) -> bool:
+        """Whether weights, biases and the name of the activation say it all.
+
+        They don't where a layer was replaced, is pruned or parametrized, or has hooks.
+        """
+        stack = self.linear_layer_stack
+        layers = tuple(stack)
+        return layers == self._layers_made and not any(
+            layer._forward_hooks
+            or layer._forward_pre_hooks
+            or (isinstance(layer, nn.Linear) and "weight" not in layer._parameters)
+            for layer in (self, stack, *layers)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits, which a softmax makes probabilities.

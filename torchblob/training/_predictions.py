@@ -84,7 +84,7 @@ def predict(
     if n * shape.floats < FEW_FLOATS and not module.training:
         with torch.no_grad():
             x = dense_rows(X, slice(0, n)).to(weight.device, weight.dtype)
-            write(module(x).mT.contiguous(), out)
+            write(_logits(module, x), out)
         return out
     threads = Threads.of(n * shape.work, weight.device, splits=shape.splits)
     with Crew(threads) as crew:
@@ -101,11 +101,19 @@ def walk(
     They are valid until the next are asked for.
     """
     layers = module.linear_layers
-    weights = [layer.weight for layer in layers]
-    kernel = Kernel(weights, [layer.bias for layer in layers], module.activation)
-    dtype, device = weights[0].dtype, weights[0].device
+    dtype, device = layers[0].weight.dtype, layers[0].weight.device
+    compute: Callable[[torch.Tensor], torch.Tensor] = partial(_logits, module)
+    if module.is_as_made:
+        weights, biases = zip(*((la.weight, la.bias) for la in layers), strict=True)
+        compute = Kernel(weights, biases, module.activation).logits
     for at in pieces(rows, Shape.of(module).block_rows(device)):
         # Within the loop, or else the caller would find gradients turned off.
         with torch.no_grad():
-            logits = kernel.logits(dense_rows(X, at).to(device, dtype))
+            logits = compute(dense_rows(X, at).to(device, dtype))
         yield at, logits
+
+
+def _logits(module: BlobModel, x: torch.Tensor) -> torch.Tensor:
+    """Return what a module itself says of rows, (n_classes, n)."""
+    logits: torch.Tensor = module(x).mT.contiguous()
+    return logits
