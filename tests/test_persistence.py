@@ -204,7 +204,7 @@ def test_only_a_fitted_classifier_is_saved(small, path):
 
 
 def test_a_history_too_long_for_the_header_is_an_error(small, path, monkeypatch):
-    monkeypatch.setattr(torchblob._persistence, "MOST_HEADER_BYTES", 2000)
+    monkeypatch.setattr(torchblob._model_file, "MOST_HEADER_BYTES", 2000)
     with pytest.raises(ValueError, match="history_ and the names of features are long"):
         torchblob.save(fit(*small), path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 
+from torchblob._checkpoint import Checkpoint
 from torchblob._convergence import warn_if_unfinished
 from torchblob._data import (
     Table,
@@ -267,6 +269,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         *,
         X_val: Any = None,
         y_val: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> TorchBlobClassifier:
         """Train a network on the data.
 
@@ -284,6 +287,10 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             `transform_input=["X_val"]` with metadata routing.
         y_val : like `y`, of shape (n_val,), default=None
             Their labels.
+        checkpoint : str or os.PathLike, default=None
+            A file that keeps the state of the training as it goes. If the process dies,
+            the same call goes on from there, and ends with the same weights to the bit;
+            if the fit was over, it returns its result at once. See Notes.
 
         Returns
         -------
@@ -294,7 +301,21 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If a parameter or the data are not as described, or the loss turns
-            infinite or NaN. A model fitted before stays as it was.
+            infinite or NaN; if the checkpoint is of another fit. A model fitted before
+            stays as it was.
+        OSError
+            If the checkpoint can't be read, or not be written at the start.
+
+        Notes
+        -----
+        The checkpoint is written after an epoch, at most once a second and for at most
+        a twentieth of the time. A write that fails later is a warning, and the training
+        goes on. The file is one that :func:`torchblob.load` can load, also from another
+        process and while the training goes on: it is the classifier as it is.
+
+        Parameters, data and `random_state` must be the same when a fit goes on;
+        `device`, `verbose` and `callbacks` may differ. What callbacks remember is not
+        kept. Of the features, a thousand rows are compared.
 
         Examples
         --------
@@ -312,12 +333,19 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             last = self.net_ if self.warm_start and hasattr(self, "net_") else None
             table = check_table(self, X, y, sample_weight, reset=last is None)
             self.classes_ = self._check_classes(table, last)
-            net = make_net(self, table.X, last)
+            kept = None if checkpoint is None else Checkpoint(checkpoint, self)
+            seed = None if kept is None else kept.seed
+            net = make_net(self, table.X, last, seed=seed)
             epochs_before = len(net.history)
             weighted = sample_weight is not None
             task = make_task(self, net, table, (X_val, y_val), weighted=weighted)
+            if kept is not None:
+                task = kept.start(net, task)
             with epoch_tasks(self, net, X, y, sample_weight) as tasks:
-                self._train(net, replace(task, watcher=tasks))
+                if kept is not None and kept.is_over:
+                    self.net_ = net
+                else:
+                    self._train(net, replace(task, watcher=tasks))
             best = None if task.stopping is None else task.stopping.best_epoch
             self.best_epoch_ = None if best is None else epochs_before + best + 1
         losses = self.loss_curve_[epochs_before:]

@@ -47,6 +47,7 @@ def make_net(
     X: Any,
     last: BlobNet | None,
     *,
+    seed: int | None = None,
     keep_optimizer: bool = False,
 ) -> BlobNet:
     """Return a net, ready to train on data like `X`, with `estimator.classes_`.
@@ -59,6 +60,8 @@ def make_net(
         Checked data.
     last : BlobNet or None
         A net to go on from: its weights, history, seed and precision.
+    seed : int, default=None
+        Of the net; None draws one by `estimator.random_state`.
     keep_optimizer : bool, default=False
         Whether to take over the state of its optimizer too.
 
@@ -71,6 +74,10 @@ def make_net(
     name = type(estimator).__name__
     device = resolve_device(estimator.device, name)
     dtype = resolve_dtype(estimator.dtype, is_float64(X), device, name)
+    if last is not None:
+        dtype, seed = last.dtype, last.seed
+    elif seed is None:
+        seed = _seed(estimator.random_state)
     optimizer = estimator.optimizer
     optimizer_params: dict[str, Any] = {
         "optimizer__weight_decay": float(estimator.weight_decay)
@@ -97,8 +104,8 @@ def make_net(
         # A copy, since skorch's trim_for_prediction empties the list.
         callbacks=list(estimator.callbacks or ()),
         device=str(device),
-        dtype=dtype if last is None else last.dtype,
-        seed=_seed(estimator.random_state) if last is None else last.seed,
+        dtype=dtype,
+        seed=seed,
         verbose=estimator.verbose,
     )
     try:

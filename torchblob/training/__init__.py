@@ -6,8 +6,13 @@ from torchblob.training._device import resolve_device, resolve_dtype
 from torchblob.training._early_stopping import EarlyStopping
 from torchblob.training._net import BlobNet
 from torchblob.training._rates import SCHEDULES
-from torchblob.training._samples import Samples
-from torchblob.training._snapshot import Memory, memory_of, settings_of
+from torchblob.training._samples import Samples, dense_rows
+from torchblob.training._snapshot import (
+    Memory,
+    memory_of,
+    remember,
+    settings_of,
+)
 from torchblob.training._stack import train
 from torchblob.training._task import DivergedError, Member, Task
 from torchblob.training._threads import Crew, Threads
@@ -25,8 +30,10 @@ __all__ = [
     "Samples",
     "Task",
     "Threads",
+    "dense_rows",
     "memory_of",
     "predictions",
+    "remember",
     "resolve_device",
     "resolve_dtype",
     "settings_of",

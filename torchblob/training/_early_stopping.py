@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
+
+from torchblob._facts import NUMBER, MalformedError, check_names, field
+
+STATE = ("best", "best_epoch", "n_epochs", "epochs_without_progress")
 
 
 class EarlyStopping:
@@ -57,6 +62,37 @@ class EarlyStopping:
     def exhausted(self) -> bool:
         """Whether training should stop."""
         return self.epochs_without_progress >= self.patience
+
+    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return numbers and the best weights, with which another one goes on."""
+        return {name: getattr(self, name) for name in STATE}, self.best_weights or {}
+
+    def resume(
+        self,
+        numbers: dict[str, Any],
+        weights: dict[str, torch.Tensor],
+        module: nn.Module,
+    ) -> None:
+        """Go on from what :meth:`state` has returned.
+
+        Raises
+        ------
+        MalformedError
+            If it has not, or not for a module of this shape.
+        """
+        check_names(numbers, STATE, "stopping")
+        self.best = float(field(numbers, "best", *NUMBER))
+        self.best_epoch = field(numbers, "best_epoch", int, type(None))
+        self.n_epochs = field(numbers, "n_epochs", int)
+        self.epochs_without_progress = field(numbers, "epochs_without_progress", int)
+        if self.best_epoch is None:
+            return
+        now = module.state_dict()
+        if {k: (of.shape, of.dtype) for k, of in now.items()} != {
+            k: (of.shape, of.dtype) for k, of in weights.items()
+        }:
+            raise MalformedError("the best weights are not of the network's shape")
+        self.best_weights = {k: of.to(now[k].device) for k, of in weights.items()}
 
     def restore(self, module: nn.Module) -> None:
         """Give `module` the best weights back."""

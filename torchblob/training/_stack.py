@@ -181,6 +181,16 @@ class _Stack:
                     member.attempt(member.record, self.names, values[k])
                 if self.prints:
                     self._print([member for _, member in running])
+        for k, member in running:
+            if member.is_to_be_kept:
+                self._keep(k, member)
+
+    def _keep(self, k: int, member: Member) -> None:
+        """Let a network's state be kept between two epochs."""
+        if self.rates is not None and not self.captured:
+            self.rates.reset()  # those of the network's own optimizer
+        self.steps.finish(k)
+        member.attempt(member.keep)
 
     def _print(self, members: list[Member]) -> None:
         """Print the means of the last epoch, where it is one that the log shows."""

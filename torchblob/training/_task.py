@@ -58,6 +58,20 @@ class EpochWatcher(Protocol):
         """After an epoch; returns True to stop."""
 
 
+class Keeper(Protocol):
+    """Someone outside who keeps the state of a training."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to keep it."""
+
+    def keep(self, net: BlobNet, epoch: int, stopping: EarlyStopping | None) -> None:
+        """Keep it after an epoch."""
+
+    def finish(self, net: BlobNet, epoch: int, stopping: EarlyStopping | None) -> None:
+        """Keep it after the last epoch."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What one network is to be trained on, and how long.
@@ -80,6 +94,10 @@ class Task:
         Returns the validation score of the network as it is now, for `stopping`.
     watcher : EpochWatcher, default=None
         Told of each epoch.
+    checkpoint : Keeper, default=None
+        Keeps the state of the training.
+    first_epoch : int, default=0
+        How many of the epochs are done, and in the history, already.
     """
 
     train: Samples
@@ -90,6 +108,8 @@ class Task:
     stopping: EarlyStopping | None = None
     score: Callable[[], float] | None = None
     watcher: EpochWatcher | None = None
+    checkpoint: Keeper | None = None
+    first_epoch: int = 0
 
 
 class Member:
@@ -111,14 +131,18 @@ class Member:
 
     def __init__(self, net: BlobNet, task: Task) -> None:
         self.net, self.task = net, task
-        self.epoch = 0
+        self.epoch = task.first_epoch
         self.watched = bool(
-            net.callbacks_ or net.verbose or task.stopping or task.watcher
+            net.callbacks_
+            or net.verbose
+            or task.stopping
+            or task.watcher
+            or task.checkpoint
         )
         self.done = False
         self.error: Exception | None = None
         self.prints = True
-        self._epochs_before = len(net.history)
+        self._epochs_before = len(net.history) - task.first_epoch
         self._best = _best_of(net.history)
 
     @property
@@ -154,7 +178,11 @@ class Member:
 
     def trains_alone(self) -> bool:
         """Return whether it can't train with others."""
-        return not self.shares_optimizer() or bool(self.net.optimizer_.state)
+        return (
+            not self.shares_optimizer()
+            or bool(self.net.optimizer_.state)
+            or self.task.checkpoint is not None
+        )
 
     @property
     def runs_other_code(self) -> bool:
@@ -244,6 +272,17 @@ class Member:
             else:
                 self._append(row)
         self.done |= self.epoch == self.task.epochs
+
+    @property
+    def is_to_be_kept(self) -> bool:
+        """Whether it is time to keep its state."""
+        checkpoint = self.task.checkpoint
+        return checkpoint is not None and not self.done and checkpoint.is_due
+
+    def keep(self) -> None:
+        """Keep its state, which must be in the net and its optimizer."""
+        if self.task.checkpoint is not None:
+            self.task.checkpoint.keep(self.net, self.epoch, self.task.stopping)
 
     def fail(self, what: str) -> None:
         """Note an error, if it is the first."""
