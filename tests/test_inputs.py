@@ -570,8 +570,10 @@ BAD_PARAMETERS = [
     ("lr", NAN, "a float in the range"),
     ("lr", INF, "a float in the range"),
     ("lr", "fast", "an instance of 'float'"),
+    ("lr", 10**400, "a float in the range"),
     ("momentum", 1.0, r"a float in the range \[0.0, 1.0\)"),
     ("weight_decay", -0.1, r"a float in the range \[0.0, inf\)"),
+    ("weight_decay", 10**400, "a float in the range"),
     ("lr_schedule", "step", "one of 'cosine', 'linear' or None"),
     ("batch_size", 0, "None or an int >= 1"),
     ("batch_size", 2.5, "an instance of 'int' or None"),
@@ -587,6 +589,7 @@ BAD_PARAMETERS = [
     ("validation_fraction", 1.0, "a float in the range"),
     ("n_iter_no_change", 0, "an int in the range"),
     ("tol", -1e-4, "a float in the range"),
+    ("tol", 10**400, "a float in the range"),
     ("warm_start", 2, "an instance of 'bool'"),
     ("callbacks", [3], "None or a list of callbacks of skorch"),
     ("device", "gpu", "'auto' or a device that is present .*'cpu'"),
@@ -609,6 +612,15 @@ def test_a_bad_parameter_is_an_error_that_says_what_is_needed(name, value, neede
     assert clf.get_params()[name] is value
     with pytest.raises((TypeError, ValueError), match=re.escape(str(error.value))):
         clf.partial_fit(X0, Y0, classes=[0, 1])
+
+
+@pytest.mark.parametrize("name", ["lr", "weight_decay"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+def test_a_parameter_too_large_for_the_precision_is_an_error(name, optimizer):
+    clf = make(**{name: 1e39}, optimizer=optimizer)
+    message = f"'{name}' parameter of TorchBlobClassifier must be at most 3.4e\\+38"
+    with pytest.raises(ValueError, match=message):
+        clf.fit(X0.astype(np.float32), Y0)
 
 
 def test_an_unknown_scorer_is_an_error():

@@ -65,6 +65,8 @@ def make_net(
     name = type(estimator).__name__
     device = resolve_device(estimator.device, name)
     dtype = resolve_dtype(estimator.dtype, is_float64(X), device, name)
+    dtype = dtype if last is None else last.dtype
+    _check_range(estimator, dtype)
     optimizer = estimator.optimizer
     optimizer_params: dict[str, Any] = {
         "optimizer__weight_decay": estimator.weight_decay
@@ -91,7 +93,7 @@ def make_net(
         # A copy, since skorch's trim_for_prediction empties the list.
         callbacks=list(estimator.callbacks or ()),
         device=str(device),
-        dtype=dtype if last is None else last.dtype,
+        dtype=dtype,
         seed=_seed(estimator.random_state) if last is None else last.seed,
         verbose=estimator.verbose,
     )
@@ -108,6 +110,19 @@ def make_net(
                 "with warm_start=False to start anew."
             ) from error
     return net
+
+
+def _check_range(estimator: TorchBlobClassifier, dtype: torch.dtype) -> None:
+    """Check that what multiplies weights and gradients is in the range of `dtype`."""
+    largest = torch.finfo(dtype).max
+    for param in ("lr", "weight_decay"):
+        value = getattr(estimator, param)
+        if float(value) > largest:
+            raise ValueError(
+                f"The {param!r} parameter of {type(estimator).__name__} must be at "
+                f"most {largest:.3g}, the largest number of {dtype}. Got {value!r} "
+                "instead."
+            )
 
 
 def _seed(random_state: Any) -> int:
