@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -125,9 +127,23 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
                 "for a sparse tensor."
             )
         return validate_data(estimator, X.detach(), reset=reset, skip_check_array=True)
-    return validate_data(
-        estimator, X, reset=reset, accept_sparse="csr", ensure_all_finite=False
-    )
+    with _naming(estimator, "X"):
+        return validate_data(
+            estimator, X, reset=reset, accept_sparse="csr", ensure_all_finite=False
+        )
+
+
+@contextmanager
+def _naming(estimator: BaseEstimator, what: str) -> Iterator[None]:
+    """Say in an error of another library's who raises it, and about which data."""
+    name = type(estimator).__name__
+    try:
+        yield
+    except (OverflowError, TypeError, ValueError) as error:
+        if name in str(error):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}, in {what}: {error}") from error
 
 
 def _is_ready(estimator: BaseEstimator, X: Any) -> bool:
@@ -175,7 +191,8 @@ def to_features(
         numpy_dtype = np.float64 if dtype == torch.float64 else np.float32
         features = X
         if X.dtype != numpy_dtype:
-            with np.errstate(over="ignore"):  # what overflows is reported below
+            # What overflows is reported below, but Python's ints raise at once.
+            with _naming(estimator, "X"), np.errstate(over="ignore"):
                 features = X.astype(numpy_dtype)
         if sparse.issparse(features):
             values = _as_tensor(features.data)
@@ -347,9 +364,10 @@ def check_weights(
         sample_weight = sample_weight.detach().cpu().numpy()
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, sample_weight)
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
+    with _naming(estimator, "sample_weight"):
+        weights = check_array(
+            sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+        )
     if weights.ndim != 1:
         raise ValueError(
             f"{name}: sample weights must be 1D array or scalar, got an array of shape "

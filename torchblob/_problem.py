@@ -242,7 +242,7 @@ def _about_validation_data(estimator: TorchBlobClassifier) -> Iterator[None]:
         yield
     except ValueError as error:
         name = type(estimator).__name__
-        raise ValueError(f"{name}.fit, in X_val or y_val: {error}") from error
+        raise kind(f"{name}.fit, in X_val or y_val: {error}") from error
 
 
 def _check_validation_data(
