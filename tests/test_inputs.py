@@ -515,6 +515,22 @@ BAD_DATA = {
     "short y": ((X0, Y0[:5]), {}, "TorchBlobClassifier.* 6 rows of X, 5 .* y"),
     "2-d y": ((X0, np.c_[Y0, Y0]), {}, "y should be a 1d array, got .* shape"),
     "continuous y": ((X0, Y0 + 0.5), {}, "Unknown label type: continuous"),
+    "large floats in y": ((X0, Y0 * 1e300), {}, "in y: Unknown label type: continuous"),
+    "large ints in y": (
+        (X0, Y0.astype(object) + 2**63),
+        {},
+        f"in y: labels must be in the range of int64. Got {2**63 + 1}",
+    ),
+    "mixed y": (
+        (X0, np.array([0, "one"] * 3, dtype=object)),
+        {},
+        "in y: labels must all be ints, .* objects of the types int, str",
+    ),
+    "None in y": (
+        (X0, np.array([None, "one"] * 3, dtype=object)),
+        {},
+        "in y: labels must all be ints, .* objects of the types NoneType, str",
+    ),
     "NaN in y": ((X0, [0, 1, 0, 1, 0, NAN]), {}, "Input y contains NaN"),
     "one class": ((X0, Y0 * 0), {}, "at least two classes. Got one class, 0"),
     "one class with weight": ((X0, Y0, Y0), {}, "one class, 1, in 3 rows of positive"),

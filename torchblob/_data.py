@@ -278,11 +278,13 @@ def check_labels(y: Any, n_samples: int, estimator: BaseEstimator) -> np.ndarray
     if isinstance(y, torch.Tensor):
         y = y.detach().cpu().numpy()
     if not _are_labels(y):
-        y = check_array(
-            column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name="y"
-        )
-        y = _without_object_dtype(y)
-        check_classification_targets(y)
+        # Floats out of the range of ints, which it tries, are no labels.
+        with _naming(estimator, "y"), np.errstate(invalid="ignore"):
+            y = check_array(
+                column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name="y"
+            )
+            y = _without_object_dtype(y)
+            check_classification_targets(y)
     _check_length(len(y), n_samples, "y", name)
     return y
 
@@ -302,12 +304,29 @@ def _are_labels(y: Any) -> bool:
 
 
 def _without_object_dtype(y: np.ndarray) -> np.ndarray:
-    """Give labels of one Python type that type as dtype, as scikit-learn wants them."""
-    if y.dtype == object:
-        for python_type, dtype in ((bool, bool), (Integral, np.int64), (str, str)):
-            if all(isinstance(label, python_type) for label in y):
+    """Give labels of one Python type that type as dtype, as scikit-learn wants them.
+
+    Raises
+    ------
+    ValueError
+        If there is no such type.
+    """
+    if y.dtype != object:
+        return y
+    for python_type, dtype in ((bool, bool), (Integral, np.int64), (str, str)):
+        if all(isinstance(label, python_type) for label in y):
+            try:
                 return y.astype(dtype)
-    return y
+            except OverflowError as error:
+                raise ValueError(
+                    f"labels must be in the range of int64. Got {max(y, key=abs)}. "
+                    "Turn them into strings, for example."
+                ) from error
+    types = ", ".join(sorted({type(label).__name__ for label in y}))
+    raise ValueError(
+        "labels must all be ints, all bools or all strings. Unknown label type: "
+        f"objects of the types {types}. Turn them into strings, for example."
+    )
 
 
 def _check_length(length: int, n_samples: int, what: str, name: str) -> None:
