@@ -348,6 +348,28 @@ def test_only_the_proportions_of_the_weights_matter_however_large(
     assert torch.equal(weights(scaled), weights(make(**params).fit(X, y, weight)))
 
 
+def test_weights_beyond_the_range_of_floats_count_by_their_proportions(small):
+    X, y = small
+    expected = make(class_weight={0: 2.0, 1: 0.5}).fit(X, y)
+    factors = {0: np.ldexp(2.0, 1000), 1: np.ldexp(0.5, 1000), 2: np.ldexp(1.0, 1000)}
+    for exponent in (1000, -1000):
+        clf = make(class_weight=factors)
+        assert_same_fit(clf.fit(X, y, np.full(120, 2.0**exponent)), expected)
+    # What weighs most belongs to a class that counts for nothing.
+    weight = np.where(y == 0, 2.0**1000, 2.0**-1000)
+    clf = make(class_weight={0: 0.0}).fit(X, y, weight)
+    assert_same_fit(clf, make(class_weight={0: 0.0}).fit(X, y))
+
+
+def test_classes_of_very_large_weights_are_balanced(small):
+    X, y = small
+    clf = make(class_weight="balanced").fit(X, y, np.full(120, 2.0**1023))
+    assert_same_fit(clf, make(class_weight="balanced").fit(X, y))
+    weight = np.where(y == 0, 1e-300, 1e300)
+    with pytest.raises(ValueError, match=r"must not be 'balanced' .* are too small"):
+        make(class_weight="balanced").fit(X, y, weight)
+
+
 def test_class_weights_are_sample_weights_of_each_class(small):
     X, y = small
     by_class = make(class_weight={0: 2.0, 1: 0.5}).fit(X, y)
@@ -615,6 +637,8 @@ BAD_PARAMETERS = [
     ("class_weight", {0: -1.0}, "finite weights >= 0"),
     ("class_weight", {0: 2.0, 7: 1.0}, r"from \[0, 1\]. Got .*7: 1.0"),
     ("class_weight", {0: 0.0, 1: 0.0}, "one of them positive"),
+    ("class_weight", {0: None, 1: 1.0}, "give finite weights"),
+    ("class_weight", {0: 10**400, 1: 1.0}, "numbers as values"),
     ("label_smoothing", 1.0, "a float in the range"),
     ("early_stopping", "yes", "an instance of 'bool'"),
     ("scoring", 3, "an instance of 'str', a callable or None"),

@@ -87,16 +87,26 @@ def to_samples(
     factors : ndarray of shape (n_classes,)
         What each class's rows are weighed by, beside their own weight.
     """
-    weights = table.weights * factors[codes]
-    # Only their proportions matter. A power of two, which keeps them exact, brings them
-    # near 1, so that neither they nor their sums leave the range of `dtype`.
-    _, exponent = np.frexp(weights.max())
-    weights = torch.from_numpy(np.ldexp(weights, 1 - exponent))
+    weights = torch.from_numpy(_scaled_product(table.weights, factors[codes]))
     return Samples(
         to_features(table.X, dtype, estimator, device, table.rows),
         torch.from_numpy(codes).to(device),
         weights.to(device, dtype),
     )
+
+
+def _scaled_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return `a * b`, >= 0, times the power of two that brings the largest near 1.
+
+    Of weights only the proportions matter. So they stay exact, and neither they nor
+    their sums leave the range of any precision.
+    """
+    (a, of_a), (b, of_b) = np.frexp(a), np.frexp(b)
+    product, exponent = np.frexp(a * b)
+    if not product.any():
+        return product
+    exponent += of_a + of_b
+    return np.ldexp(product, exponent - exponent[product > 0].max() + 1)
 
 
 def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
@@ -427,18 +437,31 @@ def class_factors(
     """
     if class_weight is None:
         return np.ones(len(classes))
-    counts = np.bincount(codes, weights=weights, minlength=len(classes))
-    if class_weight == "balanced":
-        return counts.sum() / (len(classes) * counts)
     name = type(estimator).__name__
+    if class_weight == "balanced":
+        weights = _scaled_product(weights, np.ones(1))
+        counts = np.bincount(codes, weights=weights, minlength=len(classes))
+        with np.errstate(divide="ignore", over="ignore"):
+            factors = counts.sum() / (len(classes) * counts)
+        if not np.isfinite(factors).all():
+            raise ValueError(
+                f"The 'class_weight' parameter of {name} must not be 'balanced' for "
+                "these sample weights: those of a class are too small beside the "
+                "largest. Leave its rows out, or raise their weights."
+            )
+        return factors
     try:
         factors = compute_class_weight(class_weight, classes=classes, y=classes[codes])
-    except ValueError as error:  # keys that are no classes, and classes without a key
+    except (OverflowError, TypeError, ValueError) as error:  # or lacks a class's key
         raise ValueError(
-            f"The 'class_weight' parameter of {name} must have classes as keys, from "
-            f"{classes.tolist()}. Got {class_weight!r} instead."
+            f"The 'class_weight' parameter of {name} must have numbers as values, and "
+            f"classes as keys, from {classes.tolist()}. Got {class_weight!r} instead."
         ) from error
-    if (factors < 0).any() or not np.isfinite(factors).all() or not factors @ counts:
+    if (
+        (factors < 0).any()
+        or not np.isfinite(factors).all()
+        or not factors[codes].any()
+    ):
         raise ValueError(
             f"The 'class_weight' parameter of {name} must give finite weights >= 0, "
             f"one of them positive. Got {class_weight!r} instead."
