@@ -685,6 +685,13 @@ def test_an_unknown_scorer_is_an_error():
         make(early_stopping=True, scoring="best").fit(X0, Y0)
 
 
+def test_a_scorer_that_the_validation_rows_do_not_suit_is_an_error(small):
+    X, y = small
+    clf = make(early_stopping=True, scoring="neg_log_loss")
+    with pytest.raises(ValueError, match=r"'scoring' .* validation rows. Got 'neg_log"):
+        clf.fit(X, y, X_val=X[y < 2], y_val=y[y < 2])
+
+
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [

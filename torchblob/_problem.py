@@ -240,7 +240,8 @@ def _about_validation_data(estimator: TorchBlobClassifier) -> Iterator[None]:
     """Say of an error in the block that the validation data are at fault."""
     try:
         yield
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
         name = type(estimator).__name__
         raise kind(f"{name}.fit, in X_val or y_val: {error}") from error
 
@@ -265,4 +266,14 @@ def _make_score(
     fitted.__dict__.pop("feature_names_in_", None)  # the rows are arrays by now
     scorer = check_scoring(fitted, estimator.scoring)
     kwargs = {"sample_weight": valid.weights} if weighted else {}
-    return lambda: float(scorer(fitted, valid.X, valid.y, **kwargs))
+
+    def score() -> float:
+        try:
+            return float(scorer(fitted, valid.X, valid.y, **kwargs))
+        except ValueError as error:  # not all classes need be there
+            raise ValueError(
+                f"The 'scoring' parameter of {type(estimator).__name__} must suit the "
+                f"validation rows. Got {estimator.scoring!r}, which says: {error}"
+            ) from error
+
+    return score
