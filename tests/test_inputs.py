@@ -846,6 +846,18 @@ def test_a_loss_that_diverges_is_never_scored(small, scoring):
         clf.fit(*small)
 
 
+@pytest.mark.parametrize(
+    "params", [{}, {"early_stopping": True}, {"early_stopping": True, "scoring": None}]
+)
+def test_a_validation_loss_that_is_not_finite_is_an_error(small, params):
+    X, y = small
+    message = "the validation loss became (inf|nan) in epoch 1. Lower lr"
+    with pytest.raises(ValueError, match=message):
+        make(**params, hidden_units=64).fit(
+            X, y, X_val=np.full((3, 4), 1.7e308), y_val=[0, 1, 2]
+        )
+
+
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_weights_that_diverge_in_the_last_step_are_an_error_too(small, method):
     X, y = small
