@@ -880,6 +880,20 @@ def test_a_loss_that_diverges_is_an_error_that_names_the_rate_and_scaling(small)
         make(lr=1000.0, activation="identity").fit(X * 1e30, y)
 
 
+@pytest.mark.parametrize("rows", [1, 5000])
+@pytest.mark.parametrize(
+    "method", ["predict", "predict_proba", "predict_log_proba", "decision_function"]
+)
+def test_features_too_large_for_the_network_have_no_prediction(small, method, rows):
+    clf = make(hidden_units=64).fit(*small)
+    X = np.zeros((rows, 4))
+    getattr(clf, method)(X)
+    X[-1] = 1.7e308
+    message = "TorchBlobClassifier: the network's output for some rows of X is infinite"
+    with pytest.raises(ValueError, match=message):
+        getattr(clf, method)(X)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_tensors_of_any_device_are_data_on_any_device(small, device):
