@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-lowest lint types examples docs wheel clean
+.PHONY: help demo test fuzz test-lowest lint types examples docs wheel clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -26,6 +26,9 @@ demo: $(VENV)/installed  ## Run the tutorial: print its table, write its picture
 # One thread for each of pytest's workers: two of them fill two cores.
 test: $(VENV)/installed-test  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --doctest-modules torchblob tests
+
+fuzz: $(VENV)/installed-test  ## Run the tests of properties with thousands of new examples
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --hypothesis-profile fuzz tests/test_properties.py
 
 test-lowest:  ## Run the tests with the lowest versions that are supported
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
@@ -57,4 +60,4 @@ wheel: $(VENV)/installed  ## Build the wheel; install and try it in an environme
 		assert (r.files(torchblob) / 'py.typed').is_file(); print(torchblob.__file__)"
 
 clean:  ## Remove what was made
-	rm -rf $(VENV) .venv-lowest .venv-wheel build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-wheel build dist docs/_build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

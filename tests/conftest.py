@@ -14,10 +14,30 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from sklearn.datasets import make_blobs
 from sklearn.model_selection import train_test_split
 
 from torchblob.training import _stack
+
+# What hypothesis draws: the same cases in each run, or with
+# `--hypothesis-profile fuzz` many more and always others.
+settings.register_profile(
+    "tests",
+    max_examples=20,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile(
+    "fuzz",
+    settings.get_profile("tests"),
+    max_examples=400,
+    derandomize=False,
+    print_blob=True,
+)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

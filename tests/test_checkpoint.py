@@ -126,7 +126,7 @@ def test_a_fit_killed_twenty_times_ends_the_same(small, path, tmp_path, processe
 
 
 def test_a_fit_that_was_over_returns_its_result_at_once(small, path, stacks):
-    params = {**FITS["early stopping"], "random_state": None}
+    params = {"early_stopping": True, "random_state": None}
     first = make(**params).fit(*small, checkpoint=path)
     stacks.clear()
     again = make(**params).fit(*small, checkpoint=path)
@@ -213,7 +213,7 @@ def test_callbacks_begin_anew_with_a_warning(small, path, die_after):
     die_after(4)
     with pytest.raises(Died):
         make(callbacks=[Callback()]).fit(*small, checkpoint=path)
-    with pytest.warns(UserWarning, match="goes on after epoch 3, and its callbacks"):
+    with pytest.warns(UserWarning, match="goes on after epoch 3; its callbacks"):
         clf = make(callbacks=[Callback()]).fit(*small, checkpoint=path)
     assert torch.equal(weights(clf), weights(make().fit(*small)))
 

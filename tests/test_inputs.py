@@ -348,6 +348,28 @@ def test_only_the_proportions_of_the_weights_matter_however_large(
     assert torch.equal(weights(scaled), weights(make(**params).fit(X, y, weight)))
 
 
+def test_weights_beyond_the_range_of_floats_count_by_their_proportions(small):
+    X, y = small
+    expected = make(class_weight={0: 2.0, 1: 0.5}).fit(X, y)
+    factors = {0: np.ldexp(2.0, 1000), 1: np.ldexp(0.5, 1000), 2: np.ldexp(1.0, 1000)}
+    for exponent in (1000, -1000):
+        clf = make(class_weight=factors)
+        assert_same_fit(clf.fit(X, y, np.full(120, 2.0**exponent)), expected)
+    # What weighs most belongs to a class that counts for nothing.
+    weight = np.where(y == 0, 2.0**1000, 2.0**-1000)
+    clf = make(class_weight={0: 0.0}).fit(X, y, weight)
+    assert_same_fit(clf, make(class_weight={0: 0.0}).fit(X, y))
+
+
+def test_classes_of_very_large_weights_are_balanced(small):
+    X, y = small
+    clf = make(class_weight="balanced").fit(X, y, np.full(120, 2.0**1023))
+    assert_same_fit(clf, make(class_weight="balanced").fit(X, y))
+    weight = np.where(y == 0, 1e-300, 1e300)
+    with pytest.raises(ValueError, match=r"must not be 'balanced' .* are too small"):
+        make(class_weight="balanced").fit(X, y, weight)
+
+
 def test_class_weights_are_sample_weights_of_each_class(small):
     X, y = small
     by_class = make(class_weight={0: 2.0, 1: 0.5}).fit(X, y)
@@ -495,11 +517,42 @@ BAD_DATA = {
     "no row": ((X0[:0], Y0[:0]), {}, "0 sample.* required by TorchBlobClassifier"),
     "no column": ((X0[:, :0], Y0), {}, "0 feature.* required by TorchBlobClassifier"),
     "complex X": ((X0 + 1j, Y0), {}, "Complex data not supported"),
-    "text X": ((X0.astype(str).astype(object) + "a", Y0), {}, "could not convert"),
+    "text X": (
+        (X0.astype(str).astype(object) + "a", Y0),
+        {},
+        "TorchBlobClassifier, in X: could not convert",
+    ),
+    "dates in X": (
+        (pd.DataFrame({"a": X0[:, 0], "b": pd.Timestamp("2020-02-28")}), Y0),
+        {},
+        "TorchBlobClassifier, in X: .*DateTime64",
+    ),
+    "huge ints in X": (([[10**400]] * 6, Y0), {}, "TorchBlobClassifier, in X: int too"),
+    "text in X_val": (
+        (X0, Y0),
+        {"X_val": [[None, "a"]] * 6, "y_val": Y0},
+        "in X_val or y_val: TorchBlobClassifier, in X: ",
+    ),
     "no y": ((X0, None), {}, "TorchBlobClassifier requires y.* y is None"),
     "short y": ((X0, Y0[:5]), {}, "TorchBlobClassifier.* 6 rows of X, 5 .* y"),
     "2-d y": ((X0, np.c_[Y0, Y0]), {}, "y should be a 1d array, got .* shape"),
     "continuous y": ((X0, Y0 + 0.5), {}, "Unknown label type: continuous"),
+    "large floats in y": ((X0, Y0 * 1e300), {}, "in y: Unknown label type: continuous"),
+    "large ints in y": (
+        (X0, Y0.astype(object) + 2**63),
+        {},
+        f"in y: labels must be in the range of int64. Got {2**63 + 1}",
+    ),
+    "mixed y": (
+        (X0, np.array([0, "one"] * 3, dtype=object)),
+        {},
+        "in y: labels must all be ints, .* objects of the types int, str",
+    ),
+    "None in y": (
+        (X0, np.array([None, "one"] * 3, dtype=object)),
+        {},
+        "in y: labels must all be ints, .* objects of the types NoneType, str",
+    ),
     "NaN in y": ((X0, [0, 1, 0, 1, 0, NAN]), {}, "Input y contains NaN"),
     "one class": ((X0, Y0 * 0), {}, "at least two classes. Got one class, 0"),
     "one class with weight": ((X0, Y0, Y0), {}, "one class, 1, in 3 rows of positive"),
@@ -507,6 +560,8 @@ BAD_DATA = {
     "NaN weight": ((X0, Y0, WEIGHT * NAN), {}, "sample_weight contains NaN"),
     "zero weights": ((X0, Y0, WEIGHT * 0), {}, "sample weights are all zero"),
     "short weights": ((X0, Y0, WEIGHT[:4]), {}, "6 rows of X, 4 .* sample_weight"),
+    "text weights": ((X0, Y0, ["a"] * 6), {}, "in sample_weight: could not convert"),
+    "huge weights": ((X0, Y0, [10**400] * 6), {}, "in sample_weight: int too large"),
     "2-d weights": ((X0, Y0, np.c_[WEIGHT]), {}, r"1D array or scalar.* \(6, 1\)"),
     "no y_val": ((X0, Y0), {"X_val": X0}, "both are needed together. Got only X_val"),
     "no X_val": ((X0, Y0), {"y_val": Y0}, "both are needed together. Got only y_val"),
@@ -570,8 +625,10 @@ BAD_PARAMETERS = [
     ("lr", NAN, "a float in the range"),
     ("lr", INF, "a float in the range"),
     ("lr", "fast", "an instance of 'float'"),
+    ("lr", 10**400, "a float in the range"),
     ("momentum", 1.0, r"a float in the range \[0.0, 1.0\)"),
     ("weight_decay", -0.1, r"a float in the range \[0.0, inf\)"),
+    ("weight_decay", 10**400, "a float in the range"),
     ("lr_schedule", "step", "one of 'cosine', 'linear' or None"),
     ("batch_size", 0, "None or an int >= 1"),
     ("batch_size", 2.5, "an instance of 'int' or None"),
@@ -580,6 +637,8 @@ BAD_PARAMETERS = [
     ("class_weight", {0: -1.0}, "finite weights >= 0"),
     ("class_weight", {0: 2.0, 7: 1.0}, r"from \[0, 1\]. Got .*7: 1.0"),
     ("class_weight", {0: 0.0, 1: 0.0}, "one of them positive"),
+    ("class_weight", {0: None, 1: 1.0}, "give finite weights"),
+    ("class_weight", {0: 10**400, 1: 1.0}, "numbers as values"),
     ("label_smoothing", 1.0, "a float in the range"),
     ("early_stopping", "yes", "an instance of 'bool'"),
     ("scoring", 3, "an instance of 'str', a callable or None"),
@@ -587,6 +646,7 @@ BAD_PARAMETERS = [
     ("validation_fraction", 1.0, "a float in the range"),
     ("n_iter_no_change", 0, "an int in the range"),
     ("tol", -1e-4, "a float in the range"),
+    ("tol", 10**400, "a float in the range"),
     ("warm_start", 2, "an instance of 'bool'"),
     ("callbacks", [3], "None or a list of callbacks of skorch"),
     ("device", "gpu", "'auto' or a device that is present .*'cpu'"),
@@ -611,9 +671,25 @@ def test_a_bad_parameter_is_an_error_that_says_what_is_needed(name, value, neede
         clf.partial_fit(X0, Y0, classes=[0, 1])
 
 
+@pytest.mark.parametrize("name", ["lr", "weight_decay"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+def test_a_parameter_too_large_for_the_precision_is_an_error(name, optimizer):
+    clf = make(**{name: 1e39}, optimizer=optimizer)
+    message = f"'{name}' parameter of TorchBlobClassifier must be at most 3.4e\\+38"
+    with pytest.raises(ValueError, match=message):
+        clf.fit(X0.astype(np.float32), Y0)
+
+
 def test_an_unknown_scorer_is_an_error():
     with pytest.raises(ValueError, match=r"'scoring' parameter.*Got 'best'"):
         make(early_stopping=True, scoring="best").fit(X0, Y0)
+
+
+def test_a_scorer_that_the_validation_rows_do_not_suit_is_an_error(small):
+    X, y = small
+    clf = make(early_stopping=True, scoring="neg_log_loss")
+    with pytest.raises(ValueError, match=r"'scoring' .* validation rows. Got 'neg_log"):
+        clf.fit(X, y, X_val=X[y < 2], y_val=y[y < 2])
 
 
 @pytest.mark.parametrize(
@@ -770,6 +846,18 @@ def test_a_loss_that_diverges_is_never_scored(small, scoring):
         clf.fit(*small)
 
 
+@pytest.mark.parametrize(
+    "params", [{}, {"early_stopping": True}, {"early_stopping": True, "scoring": None}]
+)
+def test_a_validation_loss_that_is_not_finite_is_an_error(small, params):
+    X, y = small
+    message = "the validation loss became (inf|nan) in epoch 1. Lower lr"
+    with pytest.raises(ValueError, match=message):
+        make(**params, hidden_units=64).fit(
+            X, y, X_val=np.full((3, 4), 1.7e308), y_val=[0, 1, 2]
+        )
+
+
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_weights_that_diverge_in_the_last_step_are_an_error_too(small, method):
     X, y = small
@@ -790,6 +878,20 @@ def test_a_loss_that_diverges_is_an_error_that_names_the_rate_and_scaling(small)
     )
     with pytest.raises(ValueError, match=message):
         make(lr=1000.0, activation="identity").fit(X * 1e30, y)
+
+
+@pytest.mark.parametrize("rows", [1, 5000])
+@pytest.mark.parametrize(
+    "method", ["predict", "predict_proba", "predict_log_proba", "decision_function"]
+)
+def test_features_too_large_for_the_network_have_no_prediction(small, method, rows):
+    clf = make(hidden_units=64).fit(*small)
+    X = np.zeros((rows, 4))
+    getattr(clf, method)(X)
+    X[-1] = 1.7e308
+    message = "TorchBlobClassifier: the network's output for some rows of X is infinite"
+    with pytest.raises(ValueError, match=message):
+        getattr(clf, method)(X)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -156,9 +156,8 @@ class Checkpoint:
             first = self._go_on(self._kept, net, task.stopping)
         if net.callbacks and not self.is_over:
             warnings.warn(
-                f"{type(self._estimator).__name__}.fit goes on after epoch {first}, and "
-                "its callbacks begin anew: a checkpoint does not have what they "
-                "remembered.",
+                f"{type(self._estimator).__name__}.fit goes on after epoch {first}; "
+                "its callbacks begin anew: no checkpoint has what they remembered.",
                 stacklevel=4 + FRAMES_OF_WITH_CALLBACKS,
             )
         return replace(task, checkpoint=self, first_epoch=first)

@@ -443,7 +443,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         sklearn.exceptions.NotFittedError
             If the classifier is not fitted.
         ValueError
-            If the data have other features than those fitted, or are not finite.
+            If the data have other features than those fitted, or are not finite, or
+            so large that the network's output is not.
 
         Examples
         --------
@@ -478,7 +479,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         sklearn.exceptions.NotFittedError
             If the classifier is not fitted.
         ValueError
-            If the data have other features than those fitted, or are not finite.
+            If the data have other features than those fitted, or are not finite, or
+            so large that the network's output is not.
 
         Examples
         --------
@@ -513,7 +515,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         sklearn.exceptions.NotFittedError
             If the classifier is not fitted.
         ValueError
-            If the data have other features than those fitted, or are not finite.
+            If the data have other features than those fitted, or are not finite, or
+            so large that the network's output is not.
 
         Examples
         --------
@@ -545,7 +548,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         sklearn.exceptions.NotFittedError
             If the classifier is not fitted.
         ValueError
-            If the data have other features than those fitted, or are not finite.
+            If the data have other features than those fitted, or are not finite, or
+            so large that the network's output is not.
 
         Examples
         --------
@@ -581,7 +585,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         sklearn.exceptions.NotFittedError
             If the classifier is not fitted.
         ValueError
-            If the data have other features than those fitted, or are not finite.
+            If the data have other features than those fitted, or are not finite, or
+            so large that the network's output is not.
 
         Examples
         --------
@@ -667,4 +672,12 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         features = check_features(self, X, reset=False)
         features = to_features(features, self.net_.dtype, self)
-        return predictions.predict(self.module_, features, write)
+        try:
+            return predictions.predict(self.module_, features, write)
+        except predictions.NotFiniteError as error:
+            raise ValueError(
+                f"{type(self).__name__}: the network's output for some rows of X is "
+                "infinite or NaN, since their features or the weights are too large. "
+                "Scale the features, for example by a StandardScaler in a Pipeline, or "
+                f"lower lr, now {self.lr}."
+            ) from error

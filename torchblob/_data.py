@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -85,16 +87,26 @@ def to_samples(
     factors : ndarray of shape (n_classes,)
         What each class's rows are weighed by, beside their own weight.
     """
-    weights = table.weights * factors[codes]
-    # Only their proportions matter. A power of two, which keeps them exact, brings them
-    # near 1, so that neither they nor their sums leave the range of `dtype`.
-    _, exponent = np.frexp(weights.max())
-    weights = torch.from_numpy(np.ldexp(weights, 1 - exponent))
+    weights = torch.from_numpy(_scaled_product(table.weights, factors[codes]))
     return Samples(
         to_features(table.X, dtype, estimator, device, table.rows),
         torch.from_numpy(codes).to(device),
         weights.to(device, dtype),
     )
+
+
+def _scaled_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return `a * b`, >= 0, times the power of two that brings the largest near 1.
+
+    Of weights only the proportions matter. So they stay exact, and neither they nor
+    their sums leave the range of any precision.
+    """
+    (a, of_a), (b, of_b) = np.frexp(a), np.frexp(b)
+    product, exponent = np.frexp(a * b)
+    if not product.any():
+        return product
+    exponent += of_a + of_b
+    return np.ldexp(product, exponent - exponent[product > 0].max() + 1)
 
 
 def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
@@ -125,9 +137,23 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
                 "for a sparse tensor."
             )
         return validate_data(estimator, X.detach(), reset=reset, skip_check_array=True)
-    return validate_data(
-        estimator, X, reset=reset, accept_sparse="csr", ensure_all_finite=False
-    )
+    with _naming(estimator, "X"):
+        return validate_data(
+            estimator, X, reset=reset, accept_sparse="csr", ensure_all_finite=False
+        )
+
+
+@contextmanager
+def _naming(estimator: BaseEstimator, what: str) -> Iterator[None]:
+    """Say in an error of another library's who raises it, and about which data."""
+    name = type(estimator).__name__
+    try:
+        yield
+    except (OverflowError, TypeError, ValueError) as error:
+        if name in str(error):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}, in {what}: {error}") from error
 
 
 def _is_ready(estimator: BaseEstimator, X: Any) -> bool:
@@ -175,7 +201,8 @@ def to_features(
         numpy_dtype = np.float64 if dtype == torch.float64 else np.float32
         features = X
         if X.dtype != numpy_dtype:
-            with np.errstate(over="ignore"):  # what overflows is reported below
+            # What overflows is reported below, but Python's ints raise at once.
+            with _naming(estimator, "X"), np.errstate(over="ignore"):
                 features = X.astype(numpy_dtype)
         if sparse.issparse(features):
             values = _as_tensor(features.data)
@@ -261,11 +288,13 @@ def check_labels(y: Any, n_samples: int, estimator: BaseEstimator) -> np.ndarray
     if isinstance(y, torch.Tensor):
         y = y.detach().cpu().numpy()
     if not _are_labels(y):
-        y = check_array(
-            column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name="y"
-        )
-        y = _without_object_dtype(y)
-        check_classification_targets(y)
+        # Floats out of the range of ints, which it tries, are no labels.
+        with _naming(estimator, "y"), np.errstate(invalid="ignore"):
+            y = check_array(
+                column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name="y"
+            )
+            y = _without_object_dtype(y)
+            check_classification_targets(y)
     _check_length(len(y), n_samples, "y", name)
     return y
 
@@ -285,12 +314,29 @@ def _are_labels(y: Any) -> bool:
 
 
 def _without_object_dtype(y: np.ndarray) -> np.ndarray:
-    """Give labels of one Python type that type as dtype, as scikit-learn wants them."""
-    if y.dtype == object:
-        for python_type, dtype in ((bool, bool), (Integral, np.int64), (str, str)):
-            if all(isinstance(label, python_type) for label in y):
+    """Give labels of one Python type that type as dtype, as scikit-learn wants them.
+
+    Raises
+    ------
+    ValueError
+        If there is no such type.
+    """
+    if y.dtype != object:
+        return y
+    for python_type, dtype in ((bool, bool), (Integral, np.int64), (str, str)):
+        if all(isinstance(label, python_type) for label in y):
+            try:
                 return y.astype(dtype)
-    return y
+            except OverflowError as error:
+                raise ValueError(
+                    f"labels must be in the range of int64. Got {max(y, key=abs)}. "
+                    "Turn them into strings, for example."
+                ) from error
+    types = ", ".join(sorted({type(label).__name__ for label in y}))
+    raise ValueError(
+        "labels must all be ints, all bools or all strings. Unknown label type: "
+        f"objects of the types {types}. Turn them into strings, for example."
+    )
 
 
 def _check_length(length: int, n_samples: int, what: str, name: str) -> None:
@@ -347,9 +393,10 @@ def check_weights(
         sample_weight = sample_weight.detach().cpu().numpy()
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, sample_weight)
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
+    with _naming(estimator, "sample_weight"):
+        weights = check_array(
+            sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+        )
     if weights.ndim != 1:
         raise ValueError(
             f"{name}: sample weights must be 1D array or scalar, got an array of shape "
@@ -390,18 +437,31 @@ def class_factors(
     """
     if class_weight is None:
         return np.ones(len(classes))
-    counts = np.bincount(codes, weights=weights, minlength=len(classes))
-    if class_weight == "balanced":
-        return counts.sum() / (len(classes) * counts)
     name = type(estimator).__name__
+    if class_weight == "balanced":
+        weights = _scaled_product(weights, np.ones(1))
+        counts = np.bincount(codes, weights=weights, minlength=len(classes))
+        with np.errstate(divide="ignore", over="ignore"):
+            factors = counts.sum() / (len(classes) * counts)
+        if not np.isfinite(factors).all():
+            raise ValueError(
+                f"The 'class_weight' parameter of {name} must not be 'balanced' for "
+                "these sample weights: those of a class are too small beside the "
+                "largest. Leave its rows out, or raise their weights."
+            )
+        return factors
     try:
         factors = compute_class_weight(class_weight, classes=classes, y=classes[codes])
-    except ValueError as error:  # keys that are no classes, and classes without a key
+    except (OverflowError, TypeError, ValueError) as error:  # or lacks a class's key
         raise ValueError(
-            f"The 'class_weight' parameter of {name} must have classes as keys, from "
-            f"{classes.tolist()}. Got {class_weight!r} instead."
+            f"The 'class_weight' parameter of {name} must have numbers as values, and "
+            f"classes as keys, from {classes.tolist()}. Got {class_weight!r} instead."
         ) from error
-    if (factors < 0).any() or not np.isfinite(factors).all() or not factors @ counts:
+    if (
+        (factors < 0).any()
+        or not np.isfinite(factors).all()
+        or not factors[codes].any()
+    ):
         raise ValueError(
             f"The 'class_weight' parameter of {name} must give finite weights >= 0, "
             f"one of them positive. Got {class_weight!r} instead."

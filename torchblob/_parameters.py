@@ -73,6 +73,13 @@ def _is_callbacks(value: Any) -> bool:
     return all(hasattr(callback, "on_train_begin") for callback in callbacks)
 
 
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int larger than any float
+        return False
+
+
 def _one_of(names: Iterable[str], other: str = "") -> Rule:
     names = sorted(names)
     needed = f"one of {', '.join(map(repr, names))}{other}"
@@ -82,7 +89,7 @@ def _one_of(names: Iterable[str], other: str = "") -> Rule:
 
 _POSITIVE_INT = Rule(lambda v: v >= 1, "an int in the range [1, inf)")
 _NON_NEGATIVE = Rule(
-    lambda v: v >= 0 and math.isfinite(v), "a float in the range [0.0, inf)"
+    lambda v: v >= 0 and _is_finite(v), "a float in the range [0.0, inf)"
 )
 _BELOW_ONE = Rule(lambda v: 0 <= v < 1, "a float in the range [0.0, 1.0)")
 
@@ -93,7 +100,7 @@ RULES: dict[str, Rule] = {
     "activation": _one_of(ACTIVATIONS),
     "dropout": _BELOW_ONE,
     "optimizer": _one_of(OPTIMIZERS, " or a callable"),
-    "lr": Rule(lambda v: 0 < v < math.inf, "a float in the range (0.0, inf)"),
+    "lr": Rule(lambda v: v > 0 and _is_finite(v), "a float in the range (0.0, inf)"),
     "momentum": _BELOW_ONE,
     "weight_decay": _NON_NEGATIVE,
     "lr_schedule": _one_of(SCHEDULES, " or None"),

@@ -78,6 +78,7 @@ def make_net(
         dtype, seed = last.dtype, last.seed
     elif seed is None:
         seed = _seed(estimator.random_state)
+    _check_range(estimator, dtype)
     optimizer = estimator.optimizer
     optimizer_params: dict[str, Any] = {
         "optimizer__weight_decay": float(estimator.weight_decay)
@@ -121,6 +122,19 @@ def make_net(
                 "with warm_start=False to start anew."
             ) from error
     return net
+
+
+def _check_range(estimator: TorchBlobClassifier, dtype: torch.dtype) -> None:
+    """Check that what multiplies weights and gradients is in the range of `dtype`."""
+    largest = torch.finfo(dtype).max
+    for param in ("lr", "weight_decay"):
+        value = getattr(estimator, param)
+        if float(value) > largest:
+            raise ValueError(
+                f"The {param!r} parameter of {type(estimator).__name__} must be at "
+                f"most {largest:.3g}, the largest number of {dtype}. Got {value!r} "
+                "instead."
+            )
 
 
 def _seed(random_state: Any) -> int:
@@ -238,9 +252,10 @@ def _about_validation_data(estimator: TorchBlobClassifier) -> Iterator[None]:
     """Say of an error in the block that the validation data are at fault."""
     try:
         yield
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
         name = type(estimator).__name__
-        raise ValueError(f"{name}.fit, in X_val or y_val: {error}") from error
+        raise kind(f"{name}.fit, in X_val or y_val: {error}") from error
 
 
 def _check_validation_data(
@@ -263,4 +278,14 @@ def _make_score(
     fitted.__dict__.pop("feature_names_in_", None)  # the rows are arrays by now
     scorer = check_scoring(fitted, estimator.scoring)
     kwargs = {"sample_weight": valid.weights} if weighted else {}
-    return lambda: float(scorer(fitted, valid.X, valid.y, **kwargs))
+
+    def score() -> float:
+        try:
+            return float(scorer(fitted, valid.X, valid.y, **kwargs))
+        except ValueError as error:  # not all classes need be there
+            raise ValueError(
+                f"The 'scoring' parameter of {type(estimator).__name__} must suit the "
+                f"validation rows. Got {estimator.scoring!r}, which says: {error}"
+            ) from error
+
+    return score

@@ -19,6 +19,16 @@ FEW_FLOATS = 10_000
 """Size of activations up to which buffers cost more than they bring."""
 
 
+class NotFiniteError(Exception):
+    """What a network says of some rows is infinite or NaN."""
+
+
+def _check(values: torch.Tensor) -> None:
+    # A finite sum proves finite values in one pass and without a temporary.
+    if not math.isfinite(values.sum().item()) and not torch.isfinite(values).all():
+        raise NotFiniteError
+
+
 def _transpose(logits: torch.Tensor, out: torch.Tensor) -> None:
     if out.device.type == "cpu":  # numpy takes half of torch's time for this
         np.copyto(out.numpy(), logits.numpy().T)
@@ -28,23 +38,28 @@ def _transpose(logits: torch.Tensor, out: torch.Tensor) -> None:
 
 def softmax(logits: torch.Tensor, out: torch.Tensor) -> None:
     """Write the probability of each class, (n, n_classes)."""
-    _transpose(torch.softmax(logits, 0, out=logits), out)
+    _check(torch.softmax(logits, 0, out=logits))
+    _transpose(logits, out)
 
 
 def log_softmax(logits: torch.Tensor, out: torch.Tensor) -> None:
     """Write the logarithm of the probability of each class, (n, n_classes)."""
-    _transpose(torch.log_softmax(logits, 0, out=logits), out)
+    _check(torch.log_softmax(logits, 0, out=logits))
+    _transpose(logits, out)
 
 
 def identity(logits: torch.Tensor, out: torch.Tensor) -> None:
     """Write the logits, (n, n_classes)."""
+    _check(logits)
     _transpose(logits, out)
 
 
 def argmax(logits: torch.Tensor, out: torch.Tensor) -> None:
     """Write the index of the largest logit, the first of equals, (n,)."""
     # Many times faster than argmax along a dimension that is not the last.
-    out.copy_(logits.max(0).indices)
+    largest = logits.max(0)
+    _check(largest.values)
+    out.copy_(largest.indices)
 
 
 def predict(
@@ -69,6 +84,11 @@ def predict(
     -------
     torch.Tensor of shape (n_samples, n_classes), or (n_samples,) int64 for `argmax`
         On the module's device.
+
+    Raises
+    ------
+    NotFiniteError
+        If what is to be written, or the largest logit for `argmax`, is not finite.
     """
     n, shape = X.shape[0], Shape.of(module)
     weight = module.linear_layers[-1].weight

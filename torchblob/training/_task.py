@@ -256,17 +256,18 @@ class Member:
         Parameters
         ----------
         names : sequence of str
-            What the values are called; "train_loss" is the first.
+            What the values are called.
         epochs : sequence of sequences of float
             The values of each epoch. If someone looks at each, it is but one.
         """
         for values in epochs:
             self.epoch += 1
-            if not math.isfinite(values[0]):
-                self.fail(f"the training loss became {values[0]} in epoch {self.epoch}")
-                self.done = True
-                return
             row = dict(zip(names, values, strict=True))
+            for name, of in (("train_loss", "training"), ("valid_loss", "validation")):
+                if not math.isfinite(row.get(name, 0.0)):
+                    self.fail(f"the {of} loss became {row[name]} in epoch {self.epoch}")
+                    self.done = True
+                    return
             if self.watched:
                 self._record_watched(row)
             else:
@@ -293,10 +294,6 @@ class Member:
         net, task = self.net, self.task
         if task.stopping is not None:
             if task.score is not None:
-                if not math.isfinite(row["valid_loss"]):  # no scorer takes that
-                    self.fail(f"the validation loss became {row['valid_loss']}")
-                    self.done = True
-                    return
                 row["valid_score"] = task.score()
             watched = "valid_score" if task.score is not None else "valid_loss"
             task.stopping.update(row[watched], net.module_)
