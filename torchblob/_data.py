@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,10 +87,24 @@ def to_samples(
         Class index of each row.
     factors : ndarray of shape (n_classes,)
         What each class's rows are weighed by, beside their own weight.
+    device : torch.device
+        Where they go; features that do not fit stay on the host, with a warning.
     """
+    try:
+        X = to_features(table.X, dtype, estimator, device, table.rows)
+    except torch.OutOfMemoryError:
+        host = torch.device("cpu")
+        X = to_features(table.X, dtype, estimator, host, table.rows).numpy()
+        warnings.warn(
+            f"{type(estimator).__name__}: the features do not fit into the memory of "
+            f"the device {str(device)!r}. They stay in that of the host, from which "
+            "blocks of rows are copied in each epoch; that takes longer.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     weights = torch.from_numpy(_scaled_product(table.weights, factors[codes]))
     return Samples(
-        to_features(table.X, dtype, estimator, device, table.rows),
+        X,
         torch.from_numpy(codes).to(device),
         weights.to(device, dtype),
     )

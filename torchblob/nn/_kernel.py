@@ -227,6 +227,10 @@ class Kernel:
             sums,
         )
 
+    def forget(self) -> None:
+        """Drop the buffers; steps made before must not be taken any more."""
+        self._stages.clear()
+
     def add_gradients(self, other: Kernel) -> None:
         """Add the gradients that another kernel has computed to this one's."""
         for mine, its in zip(self.gradients, other.gradients, strict=True):

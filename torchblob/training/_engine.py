@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from torchblob.training._blocks import Blocks
 from torchblob.training._groups import Group
 from torchblob.training._lanes import KEPT_FLOATS, Lane, total
 from torchblob.training._layout import Layout
@@ -31,6 +32,8 @@ class Engine:
         Who does it.
     with_hits : bool
         Whether training counts what is classified right.
+    size : Blocks
+        How many rows pass through a kernel at once.
 
     Attributes
     ----------
@@ -48,6 +51,7 @@ class Engine:
         crew: Crew,
         *,
         with_hits: bool,
+        size: Blocks,
     ) -> None:
         self.groups = [
             Group(
@@ -56,6 +60,7 @@ class Engine:
                 networks,
                 layout.parts,
                 with_hits=with_hits,
+                size=size,
                 kept_floats=KEPT_FLOATS // len(layout.networks),
             )
             for networks in layout.networks

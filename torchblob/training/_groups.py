@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from torchblob.training._blocks import Blocks
 from torchblob.training._lanes import Dropout, Lane, total
-from torchblob.training._layout import Shape
 from torchblob.training._samples import Rows, Samples
 from torchblob.training._task import DROPOUT_STREAM, SHUFFLE_STREAM, Member
 from torchblob.training._weights import StackedWeights
@@ -28,6 +28,8 @@ class Group:
         Into how many the rows of each batch are cut, each with a lane of its own.
     with_hits : bool
         Whether training counts what is classified right.
+    size : Blocks
+        How many rows pass through a kernel at once.
     kept_floats : int
         What its lanes may copy of the rows to keep it from epoch to epoch.
 
@@ -49,17 +51,18 @@ class Group:
         parts: int,
         *,
         with_hits: bool,
+        size: Blocks,
         kept_floats: int,
     ) -> None:
         self.members = members[networks]
         net = self.members[0].net
-        device, rate = torch.device(net.device), net.module_.dropout
+        rate = net.module_.dropout
         self.lanes = [
             Lane(
                 weights.kernel(networks, extra=part > 0),
                 part,
                 parts,
-                Shape.of(net.module_).block_rows(device),
+                size,
                 dropout=Dropout(rate, weights.values) if rate > 0 else None,
                 with_hits=with_hits,
                 kept_floats=kept_floats,

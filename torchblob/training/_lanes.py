@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 
 from torchblob.nn import Kernel, Step, Targets
+from torchblob.training._blocks import Blocks
 from torchblob.training._samples import Block, Pass, pieces
 
 KEPT_FLOATS = 2**24
@@ -27,8 +29,8 @@ class Lane:
         That of some networks.
     part, parts : int
         Which of how many equal parts of a batch this lane takes.
-    block_rows : int
-        Rows that pass through the kernel at once.
+    size : Blocks
+        How many rows pass through the kernel at once.
     dropout : Dropout, default=None
         Draws masks for the networks.
     with_hits : bool, default=False
@@ -42,7 +44,7 @@ class Lane:
         kernel: Kernel,
         part: int,
         parts: int,
-        block_rows: int,
+        size: Blocks,
         *,
         dropout: Dropout | None = None,
         with_hits: bool = False,
@@ -51,9 +53,7 @@ class Lane:
         self.kernel, self.dropout = kernel, dropout
         self._part, self._parts = part, parts
         self._with_hits, self._kept_floats = with_hits, kept_floats
-        self._block_rows = block_rows
-        if dropout is not None:
-            self._block_rows = min(block_rows, DROPOUT_ROWS)
+        self._size = size
         self._kept: dict[Pass, list[Step]] = {}
         self._refillable: dict[tuple[int, bool], tuple[Block, Step]] = {}
 
@@ -67,13 +67,30 @@ class Lane:
             weight's share of the batch; valid until the next call. Nothing for a part
             without rows.
         """
+        at = rows.batches[batch]
         if len(rows.batches) == 1 and self.dropout is None:
-            return self._sums_of_the_same(rows, self._descent)
-        return self._sums_of_others(rows, batch)
+            work = partial(self._sums_of_the_same, rows, self._descent)
+        else:
+            work = partial(self._sums_of_others, rows, batch)
+        return self._size.compute(work, at.stop - at.start, self._forget)
 
     def evaluate(self, rows: Pass) -> list[torch.Tensor]:
         """Return the sums of losses and hits over the lane's part of all rows."""
-        return self._sums_of_the_same(rows, self._evaluation)
+        at = rows.batches[0]
+        work = partial(self._sums_of_the_same, rows, self._evaluation)
+        return self._size.compute(work, at.stop - at.start, self._forget)
+
+    def _forget(self) -> None:
+        """Drop buffers and steps, which need them."""
+        self._kept.clear()
+        self._refillable.clear()
+        self.kernel.forget()
+
+    @property
+    def _block_rows(self) -> int:
+        """How many rows pass through the kernel at once."""
+        rows = self._size.rows
+        return rows if self.dropout is None else min(rows, DROPOUT_ROWS)
 
     def logits(self, rows: Pass, batch: int) -> torch.Tensor:
         """Return the logits of a whole batch, (n_samples, n_classes), for K = 1."""

@@ -63,7 +63,7 @@ class Shape(NamedTuple):
         return self.products > 30 * self.floats
 
     def block_rows(self, device: torch.device) -> int:
-        """Return how many rows of one network make a block."""
+        """Return how many rows of one network make a block, where memory allows it."""
         return max(256, _limit(BLOCK_FLOATS, device) // self.floats)
 
 

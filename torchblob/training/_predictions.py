@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from torchblob.nn import BlobModel, Kernel
+from torchblob.training._blocks import Blocks
 from torchblob.training._layout import Shape
 from torchblob.training._samples import dense_rows, pieces
 from torchblob.training._threads import Crew, Threads
@@ -97,8 +98,10 @@ def predict(
     else:
         out = weight.new_empty((n, weight.shape[0]))
 
+    size = Blocks(shape.block_rows(weight.device))
+
     def work(mine: slice) -> None:
-        for at, logits in walk(module, X, mine):
+        for at, logits in walk(module, X, mine, size):
             write(logits, out[at])
 
     if n * shape.floats < FEW_FLOATS and not module.training:
@@ -108,29 +111,50 @@ def predict(
         return out
     threads = Threads.of(n * shape.work, weight.device, splits=shape.splits)
     with Crew(threads) as crew:
-        size = math.ceil(n / threads.crew)
-        crew.run([partial(work, mine) for mine in pieces(slice(0, n), size)])
+        share = math.ceil(n / threads.crew)
+        crew.run([partial(work, mine) for mine in pieces(slice(0, n), share)])
     return out
 
 
 def walk(
-    module: BlobModel, X: Any, rows: slice
+    module: BlobModel, X: Any, rows: slice, size: Blocks | None = None
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """Yield the logits of rows block by block, (n_classes, n), and where they are.
 
     They are valid until the next are asked for.
+
+    Parameters
+    ----------
+    module : BlobModel
+        The network.
+    X : torch.Tensor, ndarray or CSR matrix of shape (n_samples, n_features)
+        Data.
+    rows : slice
+        Which of them.
+    size : Blocks, default=None
+        Their size, for those who walk other rows at the same time.
     """
     layers = module.linear_layers
     dtype, device = layers[0].weight.dtype, layers[0].weight.device
-    compute: Callable[[torch.Tensor], torch.Tensor] = partial(_logits, module)
+    size = size or Blocks(Shape.of(module).block_rows(device))
+    logits_of: Callable[[torch.Tensor], torch.Tensor] = partial(_logits, module)
+    forget = None
     if module.is_as_made:
         weights, biases = zip(*((la.weight, la.bias) for la in layers), strict=True)
-        compute = Kernel(weights, biases, module.activation).logits
-    for at in pieces(rows, Shape.of(module).block_rows(device)):
+        kernel = Kernel(weights, biases, module.activation)
+        logits_of, forget = kernel.logits, kernel.forget
+    start = rows.start
+    while start < rows.stop:
+
+        def block(start: int = start) -> tuple[slice, torch.Tensor]:
+            at = slice(start, min(start + size.rows, rows.stop))
+            return at, logits_of(dense_rows(X, at).to(device, dtype))
+
         # Within the loop, or else the caller would find gradients turned off.
         with torch.no_grad():
-            logits = compute(dense_rows(X, at).to(device, dtype))
+            at, logits = size.compute(block, rows.stop - start, forget)
         yield at, logits
+        start = at.stop
 
 
 def _logits(module: BlobModel, x: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from scipy import sparse
 
@@ -21,9 +22,9 @@ class Samples:
 
     Parameters
     ----------
-    X : torch.Tensor or scipy CSR matrix of shape (n_samples, n_features)
-        Features. A tensor lies on the device already; CSR stays on the host and
-        only the rows in use are made dense.
+    X : torch.Tensor, ndarray or CSR matrix of shape (n_samples, n_features)
+        Features. A tensor lies on the device already. Arrays and CSR stay on the host,
+        from which the rows in use come, made dense.
     y : torch.Tensor of shape (n_samples,), int64
         Class indices, 0 to n_classes - 1.
     weight : torch.Tensor of shape (n_samples,)
@@ -39,11 +40,11 @@ class Samples:
 
 
 def dense_rows(X: Any, index: slice | torch.Tensor) -> torch.Tensor:
-    """Return rows of a tensor or a CSR matrix as a tensor where they are.
+    """Return rows as a tensor where they are.
 
     Parameters
     ----------
-    X : torch.Tensor or CSR matrix of shape (n_samples, n_features)
+    X : torch.Tensor, ndarray or CSR matrix of shape (n_samples, n_features)
         Data.
     index : slice, or torch.Tensor of shape (...), int64
         Which rows; those of a slice of a tensor are a view.
@@ -52,11 +53,13 @@ def dense_rows(X: Any, index: slice | torch.Tensor) -> torch.Tensor:
     -------
     torch.Tensor of shape (..., n_features)
     """
+    if isinstance(X, np.ndarray):
+        X = torch.from_numpy(X)
     if isinstance(index, slice):
         return X[index] if isinstance(X, torch.Tensor) else _to_dense(X[index])
     flat = index.reshape(-1)
     if isinstance(X, torch.Tensor):
-        rows = X.index_select(0, flat)
+        rows = X.index_select(0, flat.to(X.device))
     else:
         rows = _to_dense(X[flat.cpu().numpy()])
     return rows.view(*index.shape, X.shape[1])
@@ -152,6 +155,8 @@ def _concatenate(Xs: Sequence[Any]) -> Any:
     shape = (1, Xs[0].shape[1])
     if isinstance(Xs[0], torch.Tensor):
         return torch.cat([*Xs, Xs[0].new_zeros(shape)])
+    if isinstance(Xs[0], np.ndarray):
+        return np.concatenate([*Xs, np.zeros(shape, Xs[0].dtype)])
     zeros = sparse.csr_array(shape, dtype=Xs[0].dtype)
     return sparse.vstack([*Xs, zeros], format="csr")
 

@@ -7,8 +7,9 @@ from contextlib import suppress
 
 import torch
 
+from torchblob.training._blocks import Blocks
 from torchblob.training._engine import Engine
-from torchblob.training._layout import Layout
+from torchblob.training._layout import Layout, Shape
 from torchblob.training._rates import DeviceRates, Rates
 from torchblob.training._replay import CAPTURABLE, GRAPHS, Replay
 from torchblob.training._steps import OwnSteps, SharedSteps
@@ -43,6 +44,8 @@ def train(members: Sequence[Member]) -> None:
 
 def _train_stack(members: list[Member]) -> None:
     """Train members of one kind, in stacks that shrink as networks end."""
+    net = members[0].net
+    size = Blocks(Shape.of(net.module_).block_rows(torch.device(net.device)))
     while members:
         layout = Layout.of(members)
         with (
@@ -50,7 +53,7 @@ def _train_stack(members: list[Member]) -> None:
             Crew(layout.threads) as crew,
             StackedWeights([member.net.module_ for member in members]) as weights,
         ):
-            _Stack(members, weights, layout, crew).train()
+            _Stack(members, weights, layout, crew, size).train()
         members = [member for member in members if not member.done]
 
 
@@ -80,6 +83,8 @@ class _Stack:
         How they are cut.
     crew : Crew
         Who computes.
+    size : Blocks
+        How many rows pass through a kernel at once.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class _Stack:
         weights: StackedWeights,
         layout: Layout,
         crew: Crew,
+        size: Blocks,
     ) -> None:
         self.members, self.weights = members, weights
         first = members[0]
@@ -102,7 +108,9 @@ class _Stack:
         self.names = ["train_loss", "train_acc"] if with_hits else ["train_loss"]
         if self.task.valid is not None:
             self.names += ["valid_loss", "valid_acc"]
-        self.engine = Engine(members, weights, layout, crew, with_hits=with_hits)
+        self.engine = Engine(
+            members, weights, layout, crew, with_hits=with_hits, size=size
+        )
         shared = first.shares_optimizer()
         self.captured = shared and self._can_be_captured()
         self.steps: SharedSteps | OwnSteps

@@ -1,0 +1,119 @@
+"""Where the device's memory runs out, blocks get smaller and the work goes on."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_blobs
+
+from torchblob import TorchBlobClassifier, _data
+from torchblob.nn import Kernel
+
+ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y = make_blobs(ROWS, n_features=4, centers=3, cluster_std=3.0, random_state=0)
+    return (X - X.mean(0)) / X.std(0), y
+
+
+@pytest.fixture
+def limit_blocks(monkeypatch):
+    """Return a function that leaves memory for blocks of so many rows only."""
+    make_stage = Kernel._stage
+
+    def limit_blocks(most_rows):
+        def stage(kernel, n):
+            if n > most_rows:
+                raise torch.OutOfMemoryError(f"tried to allocate {n} rows")
+            return make_stage(kernel, n)
+
+        monkeypatch.setattr(Kernel, "_stage", stage)
+
+    return limit_blocks
+
+
+def make(**params):
+    defaults = {"device": "cpu", "random_state": 0, "max_epochs": 5}
+    return TorchBlobClassifier(**defaults | {"n_iter_no_change": 5} | params)
+
+
+def weights(clf):
+    return torch.cat([p.detach().flatten() for p in clf.module_.parameters()])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"batch_size": 200}, {"early_stopping": True}, {"optimizer": torch.optim.SGD}],
+    ids=["all rows", "batches", "validation rows", "own optimizer"],
+)
+@pytest.mark.parametrize("most_rows", [100, 1])
+def test_a_fit_goes_on_in_smaller_blocks_and_says_so_once(
+    data, limit_blocks, params, most_rows
+):
+    expected = make(**params).fit(*data)
+    limit_blocks(most_rows)
+    with pytest.warns(RuntimeWarning, match="memory does not do for blocks") as warned:
+        clf = make(**params).fit(*data)
+    assert len(warned) == 1
+    torch.testing.assert_close(weights(clf), weights(expected), rtol=1e-9, atol=1e-12)
+    assert clf.n_iter_ == 5
+
+
+def test_a_fit_with_dropout_goes_on_in_smaller_blocks(data, limit_blocks):
+    limit_blocks(100)
+    with pytest.warns(RuntimeWarning, match="goes on with blocks of 150,"):
+        clf = make(dropout=0.2).fit(*data)
+    assert clf.n_iter_ == 5
+
+
+def test_predictions_go_on_in_smaller_blocks_and_say_so_once(data, limit_blocks):
+    X, y = data
+    clf, many = make().fit(X, y), np.tile(X, (20, 1))
+    expected = clf.predict_proba(many)
+    limit_blocks(7)
+    with pytest.warns(RuntimeWarning, match="memory does not do for blocks") as warned:
+        answer = clf.predict_proba(many)
+    assert len(warned) == 1
+    np.testing.assert_allclose(answer, expected, rtol=1e-9)
+
+
+def test_no_memory_for_a_single_row_is_an_error_and_the_last_model_stays(
+    data, limit_blocks
+):
+    X, y = data
+    clf = make().fit(X, y)
+    before = clf.predict_proba(X)
+    limit_blocks(0)
+    with (
+        pytest.warns(RuntimeWarning, match="memory does not do"),
+        pytest.raises(torch.OutOfMemoryError),
+    ):
+        clf.fit(X, y)
+    limit_blocks(ROWS)
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"batch_size": 50, "dropout": 0.1}, {"early_stopping": True}],
+    ids=["all rows", "batches", "validation rows"],
+)
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_features_that_do_not_fit_on_the_device_stay_on_the_host(
+    data, params, kind, monkeypatch
+):
+    X, y = data
+    expected = make(**params).fit(X, y)
+    to_features, calls = _data.to_features, []
+
+    def to_features_once(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("tried to allocate too much")
+        return to_features(*args, **kwargs)
+
+    monkeypatch.setattr(_data, "to_features", to_features_once)
+    with pytest.warns(RuntimeWarning, match="They stay in that of the host"):
+        clf = make(**params).fit(kind(X), y)
+    torch.testing.assert_close(weights(clf), weights(expected), rtol=1e-9, atol=1e-12)
