@@ -87,7 +87,7 @@ def to_samples(
     factors : ndarray of shape (n_classes,)
         What each class's rows are weighed by, beside their own weight.
     """
-    weights = torch.from_numpy(_scaled_product(table.weights, factors[codes]))
+    weights = torch.from_numpy(scaled_product(table.weights, factors[codes]))
     return Samples(
         to_features(table.X, dtype, estimator, device, table.rows),
         torch.from_numpy(codes).to(device),
@@ -95,7 +95,7 @@ def to_samples(
     )
 
 
-def _scaled_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def scaled_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return `a * b`, >= 0, times the power of two that brings the largest near 1.
 
     Of weights only the proportions matter. So they stay exact, and neither they nor
@@ -439,7 +439,7 @@ def class_factors(
         return np.ones(len(classes))
     name = type(estimator).__name__
     if class_weight == "balanced":
-        weights = _scaled_product(weights, np.ones(1))
+        weights = scaled_product(weights, np.ones(1))
         counts = np.bincount(codes, weights=weights, minlength=len(classes))
         with np.errstate(divide="ignore", over="ignore"):
             factors = counts.sum() / (len(classes) * counts)
