@@ -735,6 +735,8 @@ def test_prediction_needs_the_features_of_the_fit(small):
     [
         ((X0, Y0), {}, "classes must be passed on the first call to partial_fit"),
         ((X0, Y0 + 1), {"classes": [0, 1]}, r"y has labels, \[2\], that"),
+        ((X0, Y0), {"classes": []}, r"at least two classes. Got `classes=\[\]`"),
+        ((X0, Y0 * 0), {"classes": [0]}, r"at least two classes. Got `classes=\[0\]`"),
         ((X0, Y0), {"classes": ["a", "b"]}, r"y has labels, .* classes, \['a', 'b'\]"),
     ],
 )
