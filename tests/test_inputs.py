@@ -370,6 +370,12 @@ def test_classes_of_very_large_weights_are_balanced(small):
         make(class_weight="balanced").fit(X, y, weight)
 
 
+def test_very_large_weights_can_be_scored_with(small):
+    params = {"early_stopping": True, "scoring": "neg_log_loss"}
+    clf = make(**params).fit(*small, np.full(120, 2.0**1023))
+    assert_same_fit(clf, make(**params).fit(*small))
+
+
 def test_class_weights_are_sample_weights_of_each_class(small):
     X, y = small
     by_class = make(class_weight={0: 2.0, 1: 0.5}).fit(X, y)
@@ -729,6 +735,8 @@ def test_prediction_needs_the_features_of_the_fit(small):
     [
         ((X0, Y0), {}, "classes must be passed on the first call to partial_fit"),
         ((X0, Y0 + 1), {"classes": [0, 1]}, r"y has labels, \[2\], that"),
+        ((X0, Y0), {"classes": []}, r"at least two classes. Got `classes=\[\]`"),
+        ((X0, Y0 * 0), {"classes": [0]}, r"at least two classes. Got `classes=\[0\]`"),
         ((X0, Y0), {"classes": ["a", "b"]}, r"y has labels, .* classes, \['a', 'b'\]"),
     ],
 )

@@ -413,6 +413,12 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                     f"{name}: classes must be passed on the first call to partial_fit: "
                     "all labels that will ever come, for example np.unique(y_all)."
                 )
+            if len(known) < 2:
+                raise ValueError(
+                    f"{name} needs at least two classes. Got "
+                    f"`classes={known.tolist()}`: pass all labels that will ever come, "
+                    "for example np.unique(y_all)."
+                )
             if last is not None and not np.array_equal(known, self.classes_):
                 raise ValueError(
                     f"{name}: `classes={known.tolist()}` is not the same as on last "

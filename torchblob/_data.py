@@ -102,7 +102,7 @@ def to_samples(
             RuntimeWarning,
             stacklevel=2,
         )
-    weights = torch.from_numpy(_scaled_product(table.weights, factors[codes]))
+    weights = torch.from_numpy(scaled_product(table.weights, factors[codes]))
     return Samples(
         X,
         torch.from_numpy(codes).to(device),
@@ -110,12 +110,14 @@ def to_samples(
     )
 
 
-def _scaled_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def scaled_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return `a * b`, >= 0, times the power of two that brings the largest near 1.
 
     Of weights only the proportions matter. So they stay exact, and neither they nor
     their sums leave the range of any precision.
     """
+    if (b == 1).all():  # as without weights of classes: much faster
+        return np.ldexp(a, 1 - np.frexp(a.max())[1])
     (a, of_a), (b, of_b) = np.frexp(a), np.frexp(b)
     product, exponent = np.frexp(a * b)
     if not product.any():
@@ -454,7 +456,7 @@ def class_factors(
         return np.ones(len(classes))
     name = type(estimator).__name__
     if class_weight == "balanced":
-        weights = _scaled_product(weights, np.ones(1))
+        weights = scaled_product(weights, np.ones(1))
         counts = np.bincount(codes, weights=weights, minlength=len(classes))
         with np.errstate(divide="ignore", over="ignore"):
             factors = counts.sum() / (len(classes) * counts)

@@ -24,6 +24,7 @@ from torchblob._data import (
     class_factors,
     encode_labels,
     is_float64,
+    scaled_product,
     to_samples,
     validation_rows,
 )
@@ -277,7 +278,10 @@ def _make_score(
     fitted.net_ = net
     fitted.__dict__.pop("feature_names_in_", None)  # the rows are arrays by now
     scorer = check_scoring(fitted, estimator.scoring)
-    kwargs = {"sample_weight": valid.weights} if weighted else {}
+    weights = valid.weights
+    if weights.max() > sys.float_info.max / len(weights):  # their sum is out of range
+        weights = scaled_product(weights, np.ones(1))
+    kwargs = {"sample_weight": weights} if weighted else {}
 
     def score() -> float:
         try:
