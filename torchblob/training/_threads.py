@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
@@ -11,6 +12,11 @@ from typing import NamedTuple, TypeVar
 import torch
 
 T = TypeVar("T")
+
+if hasattr(os, "register_at_fork"):
+    # Only the thread that forks is there in the child. More threads of torch's would
+    # wait for those that OpenMP had before, for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 WORK_OF_A_THREAD = 15_000_000
 """Multiply-adds, a third of a millisecond, that are worth a thread of a crew."""
