@@ -17,6 +17,7 @@ from torch.nn.utils import parametrize, prune
 from torch.optim.lr_scheduler import LambdaLR
 
 from torchblob import BlobModel, TorchBlobClassifier
+from torchblob.training import predictions
 from torchblob.training._layout import Shape
 
 TUTORIAL = """\
@@ -677,3 +678,19 @@ def test_predictions_are_what_a_changed_module_says_of_few_rows_or_many(small, c
     assert not np.allclose(after, before)
     many = np.tile(X, (100, 1))
     np.testing.assert_allclose(clf.predict_proba(many)[:120], after, rtol=1e-6)
+
+
+def test_a_device_that_has_gone_is_an_error_that_says_what_to_do(small, monkeypatch):
+    X, y = small
+    clf = fit(X, y, lr=0.5)
+    expected = clf.predict_proba(X)
+
+    def fail(*args):
+        raise RuntimeError("CUDA error: no CUDA-capable device is detected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predictions, "predict", fail)
+        patch.setattr(clf.net_, "device", "cuda:0")
+        with pytest.raises(RuntimeError, match="on the device 'cuda:0', which failed:"):
+            clf.predict(X)
+    np.testing.assert_array_equal(clf.predict_proba(X), expected)

@@ -687,3 +687,14 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "Scale the features, for example by a StandardScaler in a Pipeline, or "
                 f"lower lr, now {self.lr}."
             ) from error
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if self.net_.device == "cpu":
+                raise
+            raise RuntimeError(
+                f"{type(self).__name__}: the network is on the device "
+                f"{self.net_.device!r}, which failed: {error}. If the device has gone, "
+                "load the classifier in a new process, by torchblob.load(path, "
+                "device='cpu') or from a pickle, or fit it again."
+            ) from error

@@ -332,7 +332,8 @@ def _state_from(
                 raise MalformedError(f"{key} must have {sorted(known - OPTIONAL)}")
         for name, value in of_one.items():
             if isinstance(value, torch.Tensor):
-                _check_like(value, parameter if value.ndim else value, key + name)
+                is_per_weight = known is not None and value.ndim > 0
+                _check_like(value, parameter if is_per_weight else value, key + name)
             elif known is None or name in OPTIONAL:
                 field(of_one, name, *NUMBER, bool, type(None))
             else:
