@@ -80,3 +80,26 @@ def test_only_public_names_of_other_packages_are_imported(path):
 def test_networks_are_made_of_torch_alone(path):
     used = {module.split(".")[0] for module, _ in imports_of(path)}
     assert not used & {"joblib", "skorch", "sklearn"}
+
+
+FORBIDDEN = {"eval", "exec", "compile", "__import__"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_no_module_runs_code_that_comes_from_data(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            assert not any(
+                alias.name.split(".")[0] in ("pickle", "marshal", "shelve", "dill")
+                for alias in node.names
+            )
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in FORBIDDEN
+            assert called not in ("pickle.load", "pickle.loads", "joblib.load")
+            if called == "torch.load":
+                assert any(
+                    keyword.arg == "weights_only"
+                    and ast.unparse(keyword.value) == "True"
+                    for keyword in node.keywords
+                )
