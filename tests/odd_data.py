@@ -90,7 +90,8 @@ def frame(X, index=None):
 
 
 def frame_with_missing(X):
-    table = frame(X).convert_dtypes()
+    with np.errstate(invalid="ignore"):  # pandas tries whether floats are ints
+        table = frame(X).convert_dtypes()
     table.iloc[0, 0] = pd.NA
     return table
 
