@@ -18,9 +18,11 @@ def table(stack, label_smoothing=0.0):
 class Stack:
     """K networks with data, weights and dropout masks of their own."""
 
-    def __init__(self, n_networks, hidden_units, activation, *, dropout=False):
+    def __init__(
+        self, n_networks, hidden_units, activation, *, dropout=False, rows=ROWS
+    ):
         generator = torch.Generator().manual_seed(0)
-        self.generator = generator
+        self.generator, self.rows = generator, rows
         self.activation, self.hidden_units = activation, hidden_units
         self.models = [
             BlobModel(FEATURES, CLASSES, hidden_units, activation, generator=generator)
@@ -29,14 +31,15 @@ class Stack:
         for model in self.models:
             model.double()
         self.x = self.draw(FEATURES).transpose(-1, -2).contiguous()
-        self.y = torch.randint(CLASSES, (n_networks, ROWS), generator=generator)
+        self.y = torch.randint(CLASSES, (n_networks, rows), generator=generator)
         self.w = self.draw().abs()
         self.masks = None
         if dropout:
-            self.masks = [(self.draw(width) > 0.3).double() for width in hidden_units]
+            # Of a half: a unit is multiplied by 0 or 2.
+            self.masks = [2 * (self.draw(width) > 0).double() for width in hidden_units]
 
     def draw(self, *units):
-        shape = (len(self.models), *units, ROWS)
+        shape = (len(self.models), *units, self.rows)
         return torch.randn(shape, generator=self.generator, dtype=torch.float64)
 
     def parameters(self, name):
@@ -70,10 +73,11 @@ class Stack:
         targets = make_targets(y[..., at], w[..., at], table(self, label_smoothing))
         return x[..., at, :], targets
 
-    def accumulate(self, kernel, size=ROWS, label_smoothing=0.0):
+    def accumulate(self, kernel, size=None, label_smoothing=0.0):
         """Return the loss sums, (K,), after walking all rows in blocks of `size`."""
         total = 0.0
-        for start in range(0, ROWS, size):
+        size = size or self.rows
+        for start in range(0, self.rows, size):
             at = slice(start, start + size)
             masks = None
             if self.masks is not None:
@@ -135,6 +139,24 @@ def test_wide_layers_agree_with_autograd_too(
     stack = Stack(n_networks, hidden_units, activation, dropout=dropout)
     kernel, gradients = stack.kernel()
     assert_agree(stack, stack.accumulate(kernel, size=20), gradients)
+
+
+@pytest.mark.parametrize("size", [150, 300])
+@pytest.mark.parametrize("n_networks", [1, 3])
+def test_wide_layers_of_many_rows_agree_with_autograd_too(n_networks, size):
+    stack = Stack(n_networks, (WIDE, 5), "relu", rows=300)
+    kernel, gradients = stack.kernel()
+    assert_agree(stack, stack.accumulate(kernel, size), gradients)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+@pytest.mark.parametrize("n_networks", [1, 3])
+def test_a_kernel_for_dropout_computes_without_masks_too(n_networks, activation):
+    stack = Stack(n_networks, (6, 4), activation, dropout=True)
+    kernel, gradients = stack.kernel()
+    stack.accumulate(kernel)  # leaves dropped units in the buffers
+    stack.masks = None
+    assert_agree(stack, stack.accumulate(kernel), gradients)
 
 
 @pytest.mark.parametrize("n_networks", [1, 3])
@@ -202,6 +224,14 @@ def test_evaluation_gives_the_weighted_sums_of_losses_and_hits(n_networks):
     ]
     torch.testing.assert_close(hits.reshape(-1), torch.stack(expected))
     assert torch.equal(kernel.descent(*block, with_hits=True)()[1], hits)
+
+
+def test_descent_counts_hits_only_where_they_are_wanted():
+    stack = Stack(1, (6, 4), "relu")
+    kernel, _ = stack.kernel()
+    block = stack.block()
+    assert len(kernel.descent(*block)()) == 1
+    assert len(kernel.descent(*block, with_hits=True)()) == 2
 
 
 def test_a_tie_is_a_hit_for_the_first_class_only():
