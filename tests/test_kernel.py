@@ -12,26 +12,33 @@ FEATURES, CLASSES, ROWS = 4, 3, 57
 
 
 def table(stack, label_smoothing=0.0):
-    return negated_targets(CLASSES, label_smoothing, stack.w)
+    return negated_targets(stack.classes, label_smoothing, stack.w)
 
 
 class Stack:
     """K networks with data, weights and dropout masks of their own."""
 
     def __init__(
-        self, n_networks, hidden_units, activation, *, dropout=False, rows=ROWS
+        self,
+        n_networks,
+        hidden_units,
+        activation,
+        *,
+        dropout=False,
+        rows=ROWS,
+        classes=CLASSES,
     ):
         generator = torch.Generator().manual_seed(0)
-        self.generator, self.rows = generator, rows
+        self.generator, self.rows, self.classes = generator, rows, classes
         self.activation, self.hidden_units = activation, hidden_units
         self.models = [
-            BlobModel(FEATURES, CLASSES, hidden_units, activation, generator=generator)
+            BlobModel(FEATURES, classes, hidden_units, activation, generator=generator)
             for _ in range(n_networks)
         ]
         for model in self.models:
             model.double()
         self.x = self.draw(FEATURES).transpose(-1, -2).contiguous()
-        self.y = torch.randint(CLASSES, (n_networks, rows), generator=generator)
+        self.y = torch.randint(classes, (n_networks, rows), generator=generator)
         self.w = self.draw().abs()
         self.masks = None
         if dropout:
@@ -147,6 +154,13 @@ def test_wide_layers_of_many_rows_agree_with_autograd_too(n_networks, size):
     stack = Stack(n_networks, (WIDE, 5), "relu", rows=300)
     kernel, gradients = stack.kernel()
     assert_agree(stack, stack.accumulate(kernel, size), gradients)
+
+
+@pytest.mark.parametrize("n_networks", [1, 3])
+def test_many_classes_agree_with_autograd_too(n_networks):
+    stack = Stack(n_networks, (5,), "relu", classes=WIDE)
+    kernel, gradients = stack.kernel()
+    assert_agree(stack, stack.accumulate(kernel, size=20), gradients)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "gelu"])
