@@ -206,6 +206,16 @@ def test_blocks_add_up_to_the_whole_wherever_they_end(n_networks, size):
     assert_agree(stack, losses, gradients, 0.1)
 
 
+@pytest.mark.parametrize("n_networks", [1, 3])
+def test_the_gradients_of_two_kernels_add_up_to_the_whole(n_networks):
+    stack = Stack(n_networks, (6, 4), "relu")
+    (kernel, gradients), (other, _) = stack.kernel(), stack.kernel()
+    losses = kernel.descent(*stack.block(slice(0, 20)))()[0]
+    losses = losses + other.descent(*stack.block(slice(20, ROWS)))()[0]
+    kernel.add_gradients(other)
+    assert_agree(stack, losses.reshape(-1), gradients)
+
+
 def test_a_second_batch_starts_from_zero():
     stack = Stack(2, (6, 4), "relu")
     kernel, gradients = stack.kernel()
