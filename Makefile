@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test fuzz test-lowest lint types examples docs wheel clean
+.PHONY: help demo test fuzz test-lowest mutants lint types examples docs wheel clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -32,6 +32,13 @@ fuzz: $(VENV)/installed-test  ## Run the tests of properties with thousands of n
 
 test-lowest:  ## Run the tests with the lowest versions that are supported
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
+
+# From the start each time, since mutmut does not see that tests have changed; slowly, in
+# one process that lets others go first.
+mutants: $(VENV)/installed-mutation  ## Change the kernel and the loop; list what no test notices
+	rm -rf mutants
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 nice -n 10 $(BIN)/mutmut run --max-children 1
+	$(BIN)/mutmut results
 
 lint: $(VENV)/installed-test  ## Check style and format
 	$(BIN)/ruff check .
@@ -60,4 +67,4 @@ wheel: $(VENV)/installed  ## Build the wheel; install and try it in an environme
 		assert (r.files(torchblob) / 'py.typed').is_file(); print(torchblob.__file__)"
 
 clean:  ## Remove what was made
-	rm -rf $(VENV) .venv-lowest .venv-wheel build dist docs/_build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest .venv-wheel build dist mutants docs/_build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

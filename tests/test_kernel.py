@@ -12,31 +12,41 @@ FEATURES, CLASSES, ROWS = 4, 3, 57
 
 
 def table(stack, label_smoothing=0.0):
-    return negated_targets(CLASSES, label_smoothing, stack.w)
+    return negated_targets(stack.classes, label_smoothing, stack.w)
 
 
 class Stack:
     """K networks with data, weights and dropout masks of their own."""
 
-    def __init__(self, n_networks, hidden_units, activation, *, dropout=False):
+    def __init__(
+        self,
+        n_networks,
+        hidden_units,
+        activation,
+        *,
+        dropout=False,
+        rows=ROWS,
+        classes=CLASSES,
+    ):
         generator = torch.Generator().manual_seed(0)
-        self.generator = generator
+        self.generator, self.rows, self.classes = generator, rows, classes
         self.activation, self.hidden_units = activation, hidden_units
         self.models = [
-            BlobModel(FEATURES, CLASSES, hidden_units, activation, generator=generator)
+            BlobModel(FEATURES, classes, hidden_units, activation, generator=generator)
             for _ in range(n_networks)
         ]
         for model in self.models:
             model.double()
         self.x = self.draw(FEATURES).transpose(-1, -2).contiguous()
-        self.y = torch.randint(CLASSES, (n_networks, ROWS), generator=generator)
+        self.y = torch.randint(classes, (n_networks, rows), generator=generator)
         self.w = self.draw().abs()
         self.masks = None
         if dropout:
-            self.masks = [(self.draw(width) > 0.3).double() for width in hidden_units]
+            # Of a half: a unit is multiplied by 0 or 2.
+            self.masks = [2 * (self.draw(width) > 0).double() for width in hidden_units]
 
     def draw(self, *units):
-        shape = (len(self.models), *units, ROWS)
+        shape = (len(self.models), *units, self.rows)
         return torch.randn(shape, generator=self.generator, dtype=torch.float64)
 
     def parameters(self, name):
@@ -70,10 +80,11 @@ class Stack:
         targets = make_targets(y[..., at], w[..., at], table(self, label_smoothing))
         return x[..., at, :], targets
 
-    def accumulate(self, kernel, size=ROWS, label_smoothing=0.0):
+    def accumulate(self, kernel, size=None, label_smoothing=0.0):
         """Return the loss sums, (K,), after walking all rows in blocks of `size`."""
         total = 0.0
-        for start in range(0, ROWS, size):
+        size = size or self.rows
+        for start in range(0, self.rows, size):
             at = slice(start, start + size)
             masks = None
             if self.masks is not None:
@@ -137,6 +148,31 @@ def test_wide_layers_agree_with_autograd_too(
     assert_agree(stack, stack.accumulate(kernel, size=20), gradients)
 
 
+@pytest.mark.parametrize("size", [150, 300])
+@pytest.mark.parametrize("n_networks", [1, 3])
+def test_wide_layers_of_many_rows_agree_with_autograd_too(n_networks, size):
+    stack = Stack(n_networks, (WIDE, 5), "relu", rows=300)
+    kernel, gradients = stack.kernel()
+    assert_agree(stack, stack.accumulate(kernel, size), gradients)
+
+
+@pytest.mark.parametrize("n_networks", [1, 3])
+def test_many_classes_agree_with_autograd_too(n_networks):
+    stack = Stack(n_networks, (5,), "relu", classes=WIDE)
+    kernel, gradients = stack.kernel()
+    assert_agree(stack, stack.accumulate(kernel, size=20), gradients)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+@pytest.mark.parametrize("n_networks", [1, 3])
+def test_a_kernel_for_dropout_computes_without_masks_too(n_networks, activation):
+    stack = Stack(n_networks, (6, 4), activation, dropout=True)
+    kernel, gradients = stack.kernel()
+    stack.accumulate(kernel)  # leaves dropped units in the buffers
+    stack.masks = None
+    assert_agree(stack, stack.accumulate(kernel), gradients)
+
+
 @pytest.mark.parametrize("n_networks", [1, 3])
 def test_a_step_computes_from_what_its_tensors_hold(n_networks):
     stack = Stack(n_networks, (6, 4), "relu")
@@ -168,6 +204,16 @@ def test_blocks_add_up_to_the_whole_wherever_they_end(n_networks, size):
     kernel, gradients = stack.kernel()
     losses = stack.accumulate(kernel, size, label_smoothing=0.1)
     assert_agree(stack, losses, gradients, 0.1)
+
+
+@pytest.mark.parametrize("n_networks", [1, 3])
+def test_the_gradients_of_two_kernels_add_up_to_the_whole(n_networks):
+    stack = Stack(n_networks, (6, 4), "relu")
+    (kernel, gradients), (other, _) = stack.kernel(), stack.kernel()
+    losses = kernel.descent(*stack.block(slice(0, 20)))()[0]
+    losses = losses + other.descent(*stack.block(slice(20, ROWS)))()[0]
+    kernel.add_gradients(other)
+    assert_agree(stack, losses.reshape(-1), gradients)
 
 
 def test_a_second_batch_starts_from_zero():
@@ -202,6 +248,14 @@ def test_evaluation_gives_the_weighted_sums_of_losses_and_hits(n_networks):
     ]
     torch.testing.assert_close(hits.reshape(-1), torch.stack(expected))
     assert torch.equal(kernel.descent(*block, with_hits=True)()[1], hits)
+
+
+def test_descent_counts_hits_only_where_they_are_wanted():
+    stack = Stack(1, (6, 4), "relu")
+    kernel, _ = stack.kernel()
+    block = stack.block()
+    assert len(kernel.descent(*block)()) == 1
+    assert len(kernel.descent(*block, with_hits=True)()) == 2
 
 
 def test_a_tie_is_a_hit_for_the_first_class_only():

@@ -151,6 +151,14 @@ def test_networks_of_different_rates_are_one_stack(data, stacks, optimizer, sche
     assert_as_alone(fits)
 
 
+@pytest.mark.parametrize("n_networks", [2, 3])
+def test_networks_of_different_shapes_are_stacks_of_their_own(data, stacks, n_networks):
+    fits = [(data, {"hidden_units": k + 4}) for k in range(n_networks)]
+    train_together(fits)
+    assert stacks == [1] * n_networks
+    assert_as_alone(fits)
+
+
 def test_sparse_rows_are_stacked_too(data):
     X, y = data
     X = sparse.csr_array(np.where(np.abs(X) > 0.5, X, 0))
@@ -226,7 +234,7 @@ def test_validation_data_of_different_length_are_stacked(data):
         for n in (200, 230, 299)
     ]
     nets = assert_as_alone(fits)
-    assert all("valid_acc" in net.history[-1] for net in nets)
+    assert all({"train_acc", "valid_acc"} <= net.history[-1].keys() for net in nets)
 
 
 def test_networks_stop_on_their_own_and_the_others_go_on(data):
@@ -329,3 +337,38 @@ def test_networks_with_callbacks_train_alone_beside_a_stack(data):
     fits[2][1]["callbacks"] = [Name()]
     assert_as_alone(fits)
     assert names == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("verbose", "epochs"), [(0, ()), (1, range(5)), (2, (0, 2, 4)), (3, (0, 3))]
+)
+@pytest.mark.parametrize("n_networks", [2, 3])
+def test_a_stack_prints_the_means_of_its_networks(
+    data, capsys, n_networks, verbose, epochs
+):
+    params = {"verbose": verbose, "max_epochs": 5}
+    nets, _ = train_together(
+        [(data, params | {"random_state": k}) for k in range(n_networks)]
+    )
+    expected = []
+    for epoch in epochs:
+        loss, acc = (
+            np.mean([net.history[epoch, name] for net in nets])
+            for name in ("train_loss", "train_acc")
+        )
+        expected.append(
+            f"{n_networks} networks, means | Epoch: {epoch} | "
+            f"Loss: {loss:.4f}, Acc: {acc * 100:.2f}%"
+        )
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_a_stack_prints_the_name_of_its_validation_rows(data, capsys):
+    rows = [data[0][:60], data[1][:60]]
+    params = {"verbose": 1, "max_epochs": 1}
+    train_together(
+        [((*data, None, *rows), params | {"random_state": k}) for k in range(2)]
+    )
+    (line,) = capsys.readouterr().out.splitlines()
+    assert " | Test loss: " in line
+    assert ", Test acc: " in line
