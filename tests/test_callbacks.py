@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import weights
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -45,10 +46,6 @@ def make(**params):
 
 def fit(X, y, X_val=None, y_val=None, **params):
     return make(**params).fit(X, y, X_val=X_val, y_val=y_val)
-
-
-def weights(clf):
-    return torch.cat([p.detach().flatten() for p in clf.module_.parameters()])
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import workers
+from helpers import weights
 from scipy import sparse
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -58,10 +59,6 @@ def make(**params):
     defaults = {"device": "cpu", "random_state": 0, "max_epochs": 12}
     # No epochs of which a warning could say that they were too few.
     return TorchBlobClassifier(**defaults | {"n_iter_no_change": 500} | params)
-
-
-def weights(clf):
-    return torch.cat([p.detach().flatten() for p in clf.module_.parameters()])
 
 
 def nadam(params, lr, weight_decay):

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from helpers import weights
 from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_digits, make_moons
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -37,10 +38,6 @@ Epoch: 90 | Loss: 0.0330, Acc: 99.12% | Test loss: 0.0242, Test acc: 99.50%
 def fit(X, y, sample_weight=None, X_val=None, y_val=None, **params):
     clf = TorchBlobClassifier(**{"device": "cpu", "random_state": 0} | params)
     return clf.fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
-
-
-def weights(clf):
-    return torch.cat([p.detach().flatten() for p in clf.module_.parameters()])
 
 
 def test_the_tutorial_is_printed_to_the_digit(blobs, capsys):

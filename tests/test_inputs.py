@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import sklearn
 import torch
+from helpers import weights
 from scipy import sparse
 from sklearn.utils.fixes import parse_version
 from skorch.callbacks import Callback
@@ -24,10 +25,6 @@ INF, NAN = float("inf"), float("nan")
 def make(**params):
     defaults = {"device": "cpu", "random_state": 0, "max_epochs": 10}
     return TorchBlobClassifier(**defaults | params)
-
-
-def weights(clf):
-    return torch.cat([p.detach().flatten() for p in clf.module_.parameters()])
 
 
 def assert_same_fit(clf, expected):

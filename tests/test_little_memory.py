@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import weights
 from sklearn.datasets import make_blobs
 
 from torchblob import TorchBlobClassifier, _data
@@ -36,10 +37,6 @@ def limit_blocks(monkeypatch):
 def make(**params):
     defaults = {"device": "cpu", "random_state": 0, "max_epochs": 5}
     return TorchBlobClassifier(**defaults | {"n_iter_no_change": 5} | params)
-
-
-def weights(clf):
-    return torch.cat([p.detach().flatten() for p in clf.module_.parameters()])
 
 
 @pytest.mark.parametrize(

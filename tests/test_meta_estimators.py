@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import weights
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -78,10 +79,6 @@ CANDIDATES = {
 
 def make(**params):
     return TorchBlobClassifier(**{"device": "cpu", "random_state": 0} | params)
-
-
-def weights(clf):
-    return torch.cat([p.detach().flatten() for p in clf.module_.parameters()])
 
 
 def assert_same_model(clf, expected):

@@ -12,6 +12,7 @@ import pytest
 import skops.io
 import torch
 import workers
+from helpers import weights
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
@@ -36,10 +37,6 @@ LABELS = {
 def fit(X, y, **params):
     defaults = {"device": "cpu", "random_state": 0, "max_epochs": 10}
     return TorchBlobClassifier(**defaults | params).fit(X, y)
-
-
-def weights(clf):
-    return torch.cat([p.detach().flatten() for p in clf.module_.parameters()])
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from helpers import weights
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback
@@ -35,10 +36,6 @@ COPIES = {
 def fit(X, y, **params):
     defaults = {"device": "cpu", "random_state": 0, "max_epochs": 10}
     return TorchBlobClassifier(**defaults | params).fit(X, y)
-
-
-def weights(clf):
-    return torch.cat([p.detach().flatten() for p in clf.module_.parameters()])
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)

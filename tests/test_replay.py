@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import weights
 from scipy import sparse
 from skorch.callbacks import Callback
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -124,10 +125,6 @@ def fit(X, y, X_val=None, y_val=None, **params):
     defaults = {"device": "cpu", "random_state": 0, "max_epochs": 12}
     params = defaults | {"n_iter_no_change": 12} | params  # few epochs are enough
     return TorchBlobClassifier(**params).fit(X, y, X_val=X_val, y_val=y_val)
-
-
-def weights(clf):
-    return torch.cat([p.detach().flatten() for p in clf.module_.parameters()])
 
 
 CAPTURED = {

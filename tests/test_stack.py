@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import weights
 from scipy import sparse
 from sklearn.datasets import make_blobs
 from skorch.callbacks import Callback
@@ -38,10 +39,6 @@ def train_together(fits):
     members = list(map(Member, nets, tasks))
     train(members)
     return nets, [member.error for member in members]
-
-
-def weights(net):
-    return torch.cat([p.detach().flatten() for p in net.module_.parameters()])
 
 
 def assert_as_alone(fits):

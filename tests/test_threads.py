@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from helpers import weights
 from scipy import sparse
 from skorch.callbacks import Callback
 
@@ -40,10 +41,6 @@ def _no_thread_is_left_behind():
 def fit(X, y, X_val=None, y_val=None, **params):
     params = {"device": "cpu", "random_state": 0, "max_epochs": 5} | params
     return TorchBlobClassifier(**params).fit(X, y, X_val=X_val, y_val=y_val)
-
-
-def weights(clf):
-    return torch.cat([p.detach().flatten() for p in clf.module_.parameters()])
 
 
 class Watch(Callback):
