@@ -31,6 +31,7 @@ from torchblob.training import (
     BlobNet,
     EarlyStopping,
     Task,
+    best_number,
     dense_rows,
     remember,
 )
@@ -50,7 +51,7 @@ ROWS = 1000
 UNIMPORTANT = ("callbacks", "device", "verbose")
 """Parameters that may be others when a fit goes on."""
 
-TRAINING = ("data", "epochs_before", "epoch", "is_over", "stopping")
+TRAINING = ("data", "epochs_before", "is_over", "stopping")
 """What is kept of a training."""
 
 OTHER = {"data": "on other data", "epochs_before": "that went on from another one"}
@@ -145,7 +146,7 @@ class Checkpoint:
         self._training = {"data": _digest(task), "epochs_before": len(net.history)}
         if self._kept is None:
             try:
-                self._write(net, 0, task.stopping)
+                self._write(net, task.stopping)
             except NotStorableError as error:
                 raise ValueError(
                     f"{type(self._estimator).__name__}.fit can keep numbers and names "
@@ -178,9 +179,9 @@ class Checkpoint:
                 if name.startswith(BEST)
             }
             stopping.resume(field(training, "stopping", dict), best, net.module_)
-        first: int = field(training, "epoch", int)
-        if len(net.history) != first + self._training["epochs_before"]:
-            raise MalformedError(f"{len(net.history)} rows of history are of no epoch")
+        first: int = len(net.history) - self._training["epochs_before"]
+        if first < 0:
+            raise MalformedError("the history lacks epochs before those of the fit")
         return first
 
     @property
@@ -188,30 +189,23 @@ class Checkpoint:
         """Whether it is time to write."""
         return time.monotonic() >= self._due
 
-    def keep(self, net: BlobNet, epoch: int, stopping: EarlyStopping | None) -> None:
+    def finish(self, net: BlobNet, stopping: EarlyStopping | None) -> None:
+        """Write the result, as :meth:`keep` writes the state."""
+        self.is_over = True
+        self.keep(net, stopping)
+
+    def keep(self, net: BlobNet, stopping: EarlyStopping | None) -> None:
         """Write the state after an epoch; where that fails, warn once, and go on.
 
         Parameters
         ----------
         net : BlobNet
             As it is, with what its optimizer remembers.
-        epoch : int
-            How many epochs of the training are done.
         stopping : EarlyStopping or None
             Its state.
         """
-        self._try_to_write(net, epoch, stopping)
-
-    def finish(self, net: BlobNet, epoch: int, stopping: EarlyStopping | None) -> None:
-        """Write the result, likewise."""
-        self.is_over = True
-        self._try_to_write(net, epoch, stopping)
-
-    def _try_to_write(
-        self, net: BlobNet, epoch: int, stopping: EarlyStopping | None
-    ) -> None:
         try:
-            self._write(net, epoch, stopping)
+            self._write(net, stopping)
         except (OSError, NotStorableError) as error:
             if not self._has_warned:
                 warnings.warn(
@@ -222,22 +216,15 @@ class Checkpoint:
                 )
             self._has_warned = True
 
-    def _write(self, net: BlobNet, epoch: int, stopping: EarlyStopping | None) -> None:
+    def _write(self, net: BlobNet, stopping: EarlyStopping | None) -> None:
         begun = time.monotonic()
         fitted = copy.copy(self._estimator)
-        fitted.net_, fitted.best_epoch_ = net, None
-        training = {
-            **self._training,
-            "epoch": epoch,
-            "is_over": self.is_over,
-            "stopping": None,
-        }
+        fitted.net_ = net
+        fitted.best_epoch_ = best_number(stopping, self._training["epochs_before"])
+        training = {**self._training, "is_over": self.is_over, "stopping": None}
         best: dict[str, torch.Tensor] = {}
         if stopping is not None:
             training["stopping"], best = stopping.state()
-            if stopping.best_epoch is not None:
-                before = self._training["epochs_before"]
-                fitted.best_epoch_ = before + stopping.best_epoch + 1
         header, tensors = model_of(fitted, with_code=True)
         tensors |= {BEST + name: weight.cpu() for name, weight in best.items()}
         write(Model({**header, "training": training}, tensors), self._path)

@@ -34,7 +34,7 @@ from torchblob._tasks import (
     with_callbacks,
 )
 from torchblob.nn import BlobModel
-from torchblob.training import BlobNet, DivergedError, Task, predictions
+from torchblob.training import BlobNet, DivergedError, Task, best_number, predictions
 
 
 def _is_dispatched(X: Any) -> bool:
@@ -153,9 +153,10 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     history_ : skorch.history.History
         A row an epoch, each a dict: "epoch", "train_loss", with validation data
         "valid_loss" and "valid_acc" (and "valid_score" where `scoring` is one), and,
-        with validation data, `verbose` or callbacks, "train_acc". Losses are means in
-        nats and accuracies shares in [0, 1], both weighted as the loss is. Those of
-        the training rows are taken before each step, in the course of the epoch.
+        with validation data, `verbose`, callbacks or a checkpoint, "train_acc". Losses
+        are means in nats and accuracies shares in [0, 1], both weighted as the loss is.
+        Those of the training rows are taken before each step, in the course of the
+        epoch.
         "train_loss_best" and so on say whether an epoch's is the best so far.
     best_epoch_ : int or None
         Number of the epoch, as in `history_`, whose weights early stopping kept.
@@ -346,8 +347,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                     self.net_ = net
                 else:
                     self._train(net, replace(task, watcher=tasks))
-            best = None if task.stopping is None else task.stopping.best_epoch
-            self.best_epoch_ = None if best is None else epochs_before + best + 1
+            self.best_epoch_ = best_number(task.stopping, epochs_before)
         losses = self.loss_curve_[epochs_before:]
         warn_if_unfinished(self, losses, task, 2 + FRAMES_OF_WITH_CALLBACKS)
         return self

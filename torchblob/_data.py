@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -161,16 +161,21 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
 
 
 @contextmanager
-def _naming(estimator: BaseEstimator, what: str) -> Iterator[None]:
-    """Say in an error of another library's who raises it, and about which data."""
-    name = type(estimator).__name__
+def errors_about(where: str, unless: str | None = None) -> Iterator[None]:
+    """Say in an error about data where it was, unless it has some words already."""
     try:
         yield
     except (OverflowError, TypeError, ValueError) as error:
-        if name in str(error):
+        if unless is not None and unless in str(error):
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name}, in {what}: {error}") from error
+        raise kind(f"{where}: {error}") from error
+
+
+def _naming(estimator: BaseEstimator, what: str) -> AbstractContextManager[None]:
+    """Say in an error of another library's who raises it, and about which data."""
+    name = type(estimator).__name__
+    return errors_about(f"{name}, in {what}", unless=name)
 
 
 def _is_ready(estimator: BaseEstimator, X: Any) -> bool:

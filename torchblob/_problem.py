@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from torchblob._data import (
     check_table,
     class_factors,
     encode_labels,
+    errors_about,
     is_float64,
     scaled_product,
     to_samples,
@@ -189,7 +189,7 @@ def make_task(
     valid = valid_samples = None
     valid_name = "Test"
     if any(data is not None for data in validation):
-        with _about_validation_data(estimator):
+        with errors_about(f"{type(estimator).__name__}.fit, in X_val or y_val"):
             valid = _check_validation_data(estimator, *validation)
             valid_codes = encode_labels(valid.y, estimator.classes_, "y_val")
             valid_samples = _samples(estimator, net, valid, valid_codes, factors)
@@ -246,17 +246,6 @@ def _samples(
     """Put checked rows where `net` is, in its precision."""
     device = torch.device(net.device)
     return to_samples(table, codes, factors, estimator, net.dtype, device)
-
-
-@contextmanager
-def _about_validation_data(estimator: TorchBlobClassifier) -> Iterator[None]:
-    """Say of an error in the block that the validation data are at fault."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        name = type(estimator).__name__
-        raise kind(f"{name}.fit, in X_val or y_val: {error}") from error
 
 
 def _check_validation_data(

@@ -3,7 +3,7 @@
 from torchblob.training import _backend
 from torchblob.training import _predictions as predictions
 from torchblob.training._device import resolve_device, resolve_dtype
-from torchblob.training._early_stopping import EarlyStopping
+from torchblob.training._early_stopping import EarlyStopping, best_number
 from torchblob.training._net import BlobNet
 from torchblob.training._rates import SCHEDULES
 from torchblob.training._samples import Samples, dense_rows
@@ -30,6 +30,7 @@ __all__ = [
     "Samples",
     "Task",
     "Threads",
+    "best_number",
     "dense_rows",
     "memory_of",
     "predictions",

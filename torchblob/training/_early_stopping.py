@@ -13,6 +13,13 @@ from torchblob._facts import NUMBER, MalformedError, check_names, field
 STATE = ("best", "best_epoch", "n_epochs", "epochs_without_progress")
 
 
+def best_number(stopping: EarlyStopping | None, epochs_before: int) -> int | None:
+    """Return the number, from 1, that the history gives to the best epoch, if any."""
+    if stopping is None or stopping.best_epoch is None:
+        return None
+    return epochs_before + stopping.best_epoch + 1
+
+
 class EarlyStopping:
     """Remember the best weights seen; stop after `patience` epochs without progress.
 

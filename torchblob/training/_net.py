@@ -255,7 +255,7 @@ class BlobNet(NeuralNetClassifier):
         if self.history and "train_loss" not in self.history[-1]:
             self.history.pop()  # an epoch that was not finished
         if task.checkpoint is not None and not interrupted:
-            task.checkpoint.finish(self, member.epoch, task.stopping)
+            task.checkpoint.finish(self, task.stopping)
         return self
 
     def check_data(self, X: Any, y: Any) -> None:

@@ -98,17 +98,18 @@ def predict(
     else:
         out = weight.new_empty((n, weight.shape[0]))
 
+    if n * shape.floats < FEW_FLOATS and not module.training:
+        with torch.no_grad():
+            x = dense_rows(X, slice(0, n)).to(weight.device, weight.dtype)
+            write(_logits(module, x), out)
+        return out
+
     size = Blocks(shape.block_rows(weight.device))
 
     def work(mine: slice) -> None:
         for at, logits in walk(module, X, mine, size):
             write(logits, out[at])
 
-    if n * shape.floats < FEW_FLOATS and not module.training:
-        with torch.no_grad():
-            x = dense_rows(X, slice(0, n)).to(weight.device, weight.dtype)
-            write(_logits(module, x), out)
-        return out
     threads = Threads.of(n * shape.work, weight.device, splits=shape.splits)
     with Crew(threads) as crew:
         share = math.ceil(n / threads.crew)

@@ -65,10 +65,10 @@ class Keeper(Protocol):
     def is_due(self) -> bool:
         """Whether it is time to keep it."""
 
-    def keep(self, net: BlobNet, epoch: int, stopping: EarlyStopping | None) -> None:
+    def keep(self, net: BlobNet, stopping: EarlyStopping | None) -> None:
         """Keep it after an epoch."""
 
-    def finish(self, net: BlobNet, epoch: int, stopping: EarlyStopping | None) -> None:
+    def finish(self, net: BlobNet, stopping: EarlyStopping | None) -> None:
         """Keep it after the last epoch."""
 
 
@@ -283,7 +283,7 @@ class Member:
     def keep(self) -> None:
         """Keep its state, which must be in the net and its optimizer."""
         if self.task.checkpoint is not None:
-            self.task.checkpoint.keep(self.net, self.epoch, self.task.stopping)
+            self.task.checkpoint.keep(self.net, self.task.stopping)
 
     def fail(self, what: str) -> None:
         """Note an error, if it is the first."""
