@@ -369,3 +369,24 @@ def test_a_stack_prints_the_name_of_its_validation_rows(data, capsys):
     (line,) = capsys.readouterr().out.splitlines()
     assert " | Test loss: " in line
     assert ", Test acc: " in line
+
+
+def test_the_log_of_a_stack_is_that_of_the_networks_that_go_on(data, capsys):
+    params = {"verbose": 1, "max_epochs": 12}
+    rates = (0.1, 1e30, 1e30, 0.1)
+    nets, errors = train_together([(data, params | {"lr": lr}) for lr in rates])
+    assert [error is None for error in errors] == [True, False, False, True]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(", Acc")[0] for line in lines[-8:]] == [
+        f"2 networks, means | Epoch: {epoch} | Loss: {loss:.4f}"
+        for epoch, loss in enumerate(nets[0].history[:, "train_loss"])
+        if epoch >= 4
+    ]
+    assert len(lines) == 12
+
+
+def test_the_log_of_a_stack_ends_when_all_networks_have_diverged(data, capsys):
+    params = {"verbose": 1, "lr": 1e30}
+    nets, errors = train_together([(data, params)] * 2)
+    assert None not in errors
+    assert len(capsys.readouterr().out.splitlines()) == len(nets[0].history) < 15

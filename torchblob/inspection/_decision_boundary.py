@@ -553,7 +553,7 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
         if self.units is not None:
             of_units = list(np.moveaxis(self.units, -1, 0))
             self._zero_lines(ax, of_units, "0.35", 0.8, linestyles="dotted")
-        self.points_ = self._draw_points(ax, rgb) if self.points is not None else []
+        self.points_ = self._draw_points(ax, rgb)
         if legend:
             _draw_legend(self._named(), ax, outside=has_own_figure)
         self._set_limits(ax, inverted)
@@ -612,8 +612,7 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
             image = 1 - STRONGEST * _finer(share[..., k])[..., None] * (1 - rgb[k])
             self._show(ax, image, {"zorder": -1})
             self._zero_lines(ax, [leads[..., k]], "0.15", 1.2)
-            if self.points is not None:
-                self._draw_points(ax, rgb)
+            self._draw_points(ax, rgb)
             self._set_limits(ax, inverted)
             self._write(ax, None, None, str(names[k]))
         self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
@@ -737,9 +736,10 @@ class DecisionBoundaryDisplay(inspection.DecisionBoundaryDisplay):
 
     def _draw_points(self, ax: Axes, rgb: np.ndarray) -> list[Any]:
         """Draw the data of each class, and a ring around what is misclassified."""
-        assert self.points is not None
-        classes = np.arange(len(rgb)) if self.classes is None else self.classes
         artists: list[Any] = []
+        if self.points is None:
+            return artists
+        classes = np.arange(len(rgb)) if self.classes is None else self.classes
         if self.y is None:
             ax.scatter(*self.points.T, color="0.4", **POINT)
             return artists

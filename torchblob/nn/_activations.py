@@ -19,9 +19,9 @@ class Activation(NamedTuple):
         Writes f(z) to `out`, which is another tensor than `z` if `saves_input`, and
         `z` itself if not.
     backward : callable (delta, saved) -> None
-        Multiplies `delta` by f'(z) in place.
+        Multiplies `delta` by f'(z) in place. `saved` is what `forward` left in `z`.
     saves_input : bool, default=False
-        Whether `saved` is z; else it is f(z), and z is not kept.
+        Whether that is z; else it is f(z).
     """
 
     forward: Callable[[torch.Tensor, torch.Tensor], object]

@@ -313,8 +313,7 @@ class Kernel:
             )
             if masks is not None:
                 calls.append(partial(down.delta.mul_, masks[i - 1]))
-            saved = down.z if self.activation.saves_input else down.h
-            calls.append(partial(self.activation.backward, down.delta, saved))
+            calls.append(partial(self.activation.backward, down.delta, down.z))
         return calls
 
     def _add_product(self, layer: _Layer, below: torch.Tensor, first: bool) -> Call:

@@ -6,7 +6,7 @@ import gc
 import sys
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 from joblib import register_parallel_backend
@@ -85,8 +85,8 @@ class TorchBlobBackend(ParallelBackendBase):
         self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None
     ) -> Job:
         """Return a job whose `get` returns what `func` does."""
-        assert self._rendezvous is not None
-        job = self._rendezvous.submit(func, callback)
+        # Which `start_call` has made.
+        job = cast(Rendezvous, self._rendezvous).submit(func, callback)
         self._jobs.add(job)
         return job
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -12,6 +12,7 @@ from torchblob.training._blocks import Blocks
 from torchblob.training._groups import Group
 from torchblob.training._lanes import KEPT_FLOATS, Lane, total
 from torchblob.training._layout import Layout
+from torchblob.training._samples import Pass
 from torchblob.training._task import Member
 from torchblob.training._threads import Crew
 from torchblob.training._weights import StackedWeights
@@ -108,7 +109,7 @@ class Engine:
             return []
         if self._only_lane is not None:
             return self._only_lane.evaluate(self.groups[0].valid)
-        sums = self._of_all(_evaluated)
+        sums = self._of_all(lambda lane, group: lane.evaluate(cast(Pass, group.valid)))
         return [_joined(of_groups) for of_groups in zip(*map(total, sums), strict=True)]
 
     def _of_all(
@@ -124,12 +125,6 @@ class Engine:
         )
         results = dict(result for of_thread in of_threads for result in of_thread)
         return [[results[lane] for lane in group.lanes] for group in self.groups]
-
-
-def _evaluated(lane: Lane, group: Group) -> list[torch.Tensor]:
-    """Return a lane's sums of losses and hits on the validation rows."""
-    assert group.valid is not None
-    return lane.evaluate(group.valid)
 
 
 def _joined(of_groups: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -188,7 +188,7 @@ class _Stack:
                 for k, member in running:
                     member.attempt(member.record, self.names, values[k])
                 if self.prints:
-                    self._print([member for _, member in running])
+                    self._print([m for _, m in running if m.error is None])
         for k, member in running:
             if member.is_to_be_kept:
                 self._keep(k, member)
@@ -202,15 +202,18 @@ class _Stack:
 
     def _print(self, members: list[Member]) -> None:
         """Print the means of the last epoch, where it is one that the log shows."""
+        if not members:
+            return
         net = members[0].net
-        rows = [m.net.history[-1] for m in members if len(m.net.history)]
         number = len(net.history) - 1
-        if rows and number % int(net.verbose) == 0:
+        if number % int(net.verbose) == 0:
+            rows = [member.net.history[-1] for member in members]
             means = {
                 name: sum(row[name] for row in rows) / len(rows) for name in self.names
             }
             line = format_epoch(number, means, self.task.valid_name)
-            print(f"{len(rows)} networks, means | {line}")
+            networks = "networks" if len(rows) > 1 else "network"
+            print(f"{len(rows)} {networks}, means | {line}")
 
     def _epoch(self) -> torch.Tensor:
         """Train and evaluate once; return the values of `names`, (n_names, K).
