@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test fuzz test-lowest mutants lint types examples docs wheel clean
+.PHONY: help demo test fuzz test-lowest mutants lint types audit examples docs wheel clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -24,8 +24,9 @@ demo: $(VENV)/installed  ## Run the tutorial: print its table, write its picture
 	$(BIN)/python examples/plot_tutorial.py
 
 # One thread for each of pytest's workers: two of them fill two cores.
-test: $(VENV)/installed-test  ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --doctest-modules torchblob tests
+test: $(VENV)/installed-test  ## Run the tests; PYTEST=--cov tells what they reach
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(PYTEST) \
+		--doctest-modules torchblob tests
 
 fuzz: $(VENV)/installed-test  ## Run the tests of properties with thousands of new examples
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --hypothesis-profile fuzz tests/test_properties.py
@@ -40,12 +41,19 @@ mutants: $(VENV)/installed-mutation  ## Change the kernel and the loop; list wha
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 nice -n 10 $(BIN)/mutmut run --max-children 1
 	$(BIN)/mutmut results
 
-lint: $(VENV)/installed-test  ## Check style and format
+lint: $(VENV)/installed-test  ## Check style and format; look for what is unsafe
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit --quiet --recursive torchblob
 
 types: $(VENV)/installed-test  ## Check types
 	$(BIN)/mypy
+
+# Needs a network that reaches pypi.org; skips nothing in silence.
+audit:  ## Look for known weaknesses of the pinned versions
+	$(PYTHON) -m venv --clear .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement $(CONSTRAINTS)
 
 examples: $(VENV)/installed-test  ## Run every example
 	for example in examples/*.py; do MPLBACKEND=agg $(BIN)/python $$example || exit 1; done
@@ -67,4 +75,4 @@ wheel: $(VENV)/installed  ## Build the wheel; install and try it in an environme
 		assert (r.files(torchblob) / 'py.typed').is_file(); print(torchblob.__file__)"
 
 clean:  ## Remove what was made
-	rm -rf $(VENV) .venv-lowest .venv-wheel build dist mutants docs/_build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-audit .venv-lowest .venv-wheel build dist mutants docs/_build *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

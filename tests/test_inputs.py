@@ -611,7 +611,8 @@ def test_numbers_of_numpy_are_taken_as_those_of_python(small):
 
 NAMES = "'elu', 'gelu', 'identity', 'leaky_relu', 'logistic', 'relu', 'silu', 'tanh'"
 BAD_PARAMETERS = [
-    ("hidden_units", 0, r"an int in the range \[1, inf\) or a sequence of such ints"),
+    ("hidden_units", 0, r"an int in the range \[1, 2\*\*31\) or a sequence of"),
+    ("hidden_units", 2**31, "an int in the range"),
     ("hidden_units", -3, "an int in the range"),
     ("hidden_units", True, "an int in the range"),
     ("hidden_units", [8, 0], "an int in the range"),
@@ -639,7 +640,7 @@ BAD_PARAMETERS = [
     ("class_weight", "even", "one of 'balanced', a dict or None"),
     ("class_weight", {0: -1.0}, "finite weights >= 0"),
     ("class_weight", {0: 2.0, 7: 1.0}, r"from \[0, 1\]. Got .*7: 1.0"),
-    ("class_weight", {0: 0.0, 1: 0.0}, "one of them positive"),
+    ("class_weight", {0: 0.0, 1: 0.0}, "a positive one to a class in y"),
     ("class_weight", {0: None, 1: 1.0}, "give finite weights"),
     ("class_weight", {0: 10**400, 1: 1.0}, "numbers as values"),
     ("label_smoothing", 1.0, "a float in the range"),
@@ -727,13 +728,24 @@ def test_prediction_needs_the_features_of_the_fit(small):
         clf.predict(pd.DataFrame(X, columns=list("abce")))
 
 
+def test_a_network_without_memory_for_it_is_an_error_that_names_it():
+    message = "no memory for a network of .*hidden_units=.1000000, .* Give fewer"
+    with pytest.raises(MemoryError, match=message):
+        make(hidden_units=(10**6, 10**9)).fit(X0, Y0)
+
+
 @pytest.mark.parametrize(
     ("args", "kwargs", "message"),
     [
         ((X0, Y0), {}, "classes must be passed on the first call to partial_fit"),
         ((X0, Y0 + 1), {"classes": [0, 1]}, r"y has labels, \[2\], that"),
-        ((X0, Y0), {"classes": []}, r"at least two classes. Got `classes=\[\]`"),
-        ((X0, Y0 * 0), {"classes": [0]}, r"at least two classes. Got `classes=\[0\]`"),
+        ((X0, Y0), {"classes": []}, r"at least two classes, .* Got classes=\[\]"),
+        ((X0, Y0 * 0), {"classes": [0]}, r"at least two classes, .* Got classes=\[0\]"),
+        ((X0, Y0), {"classes": [[0, 1], [2, 3]]}, r"an array of shape \(n_classes,\)"),
+        ((X0, Y0), {"classes": {0, 1, 2, 3}}, "objects of the types set"),
+        ((X0, Y0), {"classes": [0, 1, None]}, "in classes: labels must all be ints"),
+        ((X0, Y0), {"classes": [0, 1, np.nan]}, "in classes: .* contains NaN"),
+        ((X0, Y0), {"classes": [0.5, 1.5]}, "in classes: Unknown label type"),
         ((X0, Y0), {"classes": ["a", "b"]}, r"y has labels, .* classes, \['a', 'b'\]"),
     ],
 )

@@ -20,6 +20,7 @@ from torchblob._checkpoint import Checkpoint
 from torchblob._convergence import warn_if_unfinished
 from torchblob._data import (
     Table,
+    check_classes,
     check_features,
     check_table,
     plain_labels,
@@ -304,6 +305,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If a parameter or the data are not as described, or the loss turns
             infinite or NaN; if the checkpoint is of another fit. A model fitted before
             stays as it was.
+        MemoryError
+            If there is no memory for the network.
         OSError
             If the checkpoint can't be read, or not be written at the start.
 
@@ -405,19 +408,13 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         with _unchanged_on_error(self):
             last = getattr(self, "net_", None)
             if classes is not None:
-                known = np.unique(plain_labels(classes))
+                known = check_classes(classes, self)
             elif last is not None:
                 known = self.classes_
             else:
                 raise ValueError(
                     f"{name}: classes must be passed on the first call to partial_fit: "
                     "all labels that will ever come, for example np.unique(y_all)."
-                )
-            if len(known) < 2:
-                raise ValueError(
-                    f"{name} needs at least two classes. Got "
-                    f"`classes={known.tolist()}`: pass all labels that will ever come, "
-                    "for example np.unique(y_all)."
                 )
             if last is not None and not np.array_equal(known, self.classes_):
                 raise ValueError(

@@ -293,7 +293,32 @@ def _raise_not_finite(
     )
 
 
-def check_labels(y: Any, n_samples: int, estimator: BaseEstimator) -> np.ndarray:
+def check_classes(classes: Any, estimator: BaseEstimator) -> np.ndarray:
+    """Return the labels that a user announces, sorted.
+
+    Raises
+    ------
+    ValueError
+        If they are not a 1-d array of two labels at least, or no labels.
+    """
+    with _naming(estimator, "classes"):
+        labels = plain_labels(classes)
+    known = np.unique(labels)
+    if labels.ndim != 1 or len(known) < 2:
+        raise ValueError(
+            f"{type(estimator).__name__} needs at least two classes, as an array of "
+            f"shape (n_classes,). Got classes={classes!r}: pass all labels that will "
+            "ever come, for example np.unique(y_all)."
+        )
+    # Twice, since scikit-learn warns of labels that all differ.
+    twice = np.repeat(known, 2)
+    check_labels(twice, len(twice), estimator, "classes")
+    return known
+
+
+def check_labels(
+    y: Any, n_samples: int, estimator: BaseEstimator, what: str = "y"
+) -> np.ndarray:
     """Return class labels as a 1-d array of `n_samples`.
 
     Raises
@@ -311,13 +336,13 @@ def check_labels(y: Any, n_samples: int, estimator: BaseEstimator) -> np.ndarray
         y = y.detach().cpu().numpy()
     if not _are_labels(y):
         # Floats out of the range of ints, which it tries, are no labels.
-        with _naming(estimator, "y"), np.errstate(invalid="ignore"):
+        with _naming(estimator, what), np.errstate(invalid="ignore"):
             y = check_array(
-                column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name="y"
+                column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name=what
             )
             y = _without_object_dtype(y)
             check_classification_targets(y)
-    _check_length(len(y), n_samples, "y", name)
+    _check_length(len(y), n_samples, what, name)
     return y
 
 
@@ -346,15 +371,16 @@ def _without_object_dtype(y: np.ndarray) -> np.ndarray:
     if y.dtype != object:
         return y
     for python_type, dtype in ((bool, bool), (Integral, np.int64), (str, str)):
-        if all(isinstance(label, python_type) for label in y):
+        if all(isinstance(label, python_type) for label in y.flat):
             try:
                 return y.astype(dtype)
             except OverflowError as error:
+                largest = max(y.flat, key=abs)
                 raise ValueError(
-                    f"labels must be in the range of int64. Got {max(y, key=abs)}. "
+                    f"labels must be in the range of int64. Got {largest}. "
                     "Turn them into strings, for example."
                 ) from error
-    types = ", ".join(sorted({type(label).__name__ for label in y}))
+    types = ", ".join(sorted({type(label).__name__ for label in y.flat}))
     raise ValueError(
         "labels must all be ints, all bools or all strings. Unknown label type: "
         f"objects of the types {types}. Turn them into strings, for example."
@@ -486,7 +512,7 @@ def class_factors(
     ):
         raise ValueError(
             f"The 'class_weight' parameter of {name} must give finite weights >= 0, "
-            f"one of them positive. Got {class_weight!r} instead."
+            f"and a positive one to a class in y. Got {class_weight!r} instead."
         )
     return factors
 

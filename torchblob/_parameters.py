@@ -52,6 +52,10 @@ TYPES: dict[str, list[Any]] = {
 """Parameter -> the types it may have, in the form of `_parameter_constraints`."""
 
 
+WIDEST = 2**31
+"""Libraries of linear algebra count rows and columns in 32 bits."""
+
+
 class Rule(NamedTuple):
     """What a value must satisfy beyond its type, and how an error says it."""
 
@@ -62,7 +66,7 @@ class Rule(NamedTuple):
 def _is_widths(value: Any) -> bool:
     values = [value] if isinstance(value, Integral) else value
     return all(
-        isinstance(v, Integral) and not isinstance(v, bool) and int(v) > 0
+        isinstance(v, Integral) and not isinstance(v, bool) and 0 < int(v) < WIDEST
         for v in values
     )
 
@@ -95,7 +99,7 @@ _BELOW_ONE = Rule(lambda v: 0 <= v < 1, "a float in the range [0.0, 1.0)")
 
 RULES: dict[str, Rule] = {
     "hidden_units": Rule(
-        _is_widths, "an int in the range [1, inf) or a sequence of such ints"
+        _is_widths, "an int in the range [1, 2**31) or a sequence of such ints"
     ),
     "activation": _one_of(ACTIVATIONS),
     "dropout": _BELOW_ONE,

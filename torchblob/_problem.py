@@ -112,6 +112,8 @@ def make_net(
     )
     try:
         net.initialize()
+    except MemoryError as error:
+        raise MemoryError(f"{name}: {error}.") from error
     except (TypeError, ValueError) as error:  # from the optimizer, or a callback
         raise ValueError(f"{name}: {error}") from error
     if last is not None:

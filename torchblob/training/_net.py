@@ -83,12 +83,24 @@ class BlobNet(NeuralNetClassifier):
         return []
 
     def initialize_module(self) -> BlobNet:
-        """Make the module with weights that depend on `seed` alone."""
+        """Make the module with weights that depend on `seed` alone.
+
+        Raises
+        ------
+        MemoryError
+            If there is no memory for them.
+        """
         generator = torch.Generator().manual_seed(self.seed)
         params = self.get_params_for("module")
-        self.module_ = self.module(**params, generator=generator).eval()
-        if self.dtype != torch.float32:  # which it has; the call takes its time
-            self.module_.to(self.dtype)
+        try:
+            self.module_ = self.module(**params, generator=generator).eval()
+            if self.dtype != torch.float32:  # which it has; the call takes its time
+                self.module_.to(self.dtype)
+        except RuntimeError as error:
+            what = ", ".join(f"{name}={value}" for name, value in params.items())
+            raise MemoryError(
+                f"there is no memory for a network of {what}. Give fewer hidden_units"
+            ) from error
         return self
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> BlobNet:
