@@ -1,5 +1,6 @@
 """Files from strangers: whatever is in them, loading is an error that says what."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -40,7 +41,11 @@ def header_and_tensors(path):
 
 
 def assembled(header, tensors):
-    """Return the bytes of a file of two parts."""
+    """Return the bytes of a file of two parts, whose digest is right."""
+    metadata = header.get("__metadata__", {})
+    if "torchblob" in metadata:
+        digest = hashlib.sha256(metadata["torchblob"].encode() + tensors)
+        metadata["sha256"] = digest.hexdigest()
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + tensors
 
@@ -95,13 +100,13 @@ def of_the_size_of_a_gigabyte(path):
 HISTORY = "memory", "history", 0
 HOSTILE = {
     "empty": (lambda path: b"", "no safetensors file"),
-    "pickle": (lambda path: pickle.dumps(Evil()), "header would have"),
-    "pickle of torch": (lambda path: torch_file(), "header would have"),
-    "text": (lambda path: b"TorchBlobClassifier()" * 9, "header would have"),
+    "pickle": (lambda path: pickle.dumps(Evil()), "no safetensors file, whose first"),
+    "pickle of torch": (lambda path: torch_file(), "no safetensors file, whose"),
+    "text": (lambda path: b"TorchBlobClassifier()" * 9, "no safetensors file, whose"),
     "truncated": (lambda path: path.read_bytes()[:-9], "no safetensors file"),
     "half a header": (lambda path: path.read_bytes()[:99], "no safetensors file"),
     "appended to": (lambda path: path.read_bytes() + b"x", "no safetensors file"),
-    "a large header": (of_the_size_of_a_gigabyte, "header would have 1073741824"),
+    "a large header": (of_the_size_of_a_gigabyte, "that of more than 16777216 bytes"),
     "ten gigabytes": (ten_gigabytes, "no safetensors file"),
     "another's": (
         lambda path: to_safetensors({"a": torch.ones(2)}),
@@ -242,16 +247,14 @@ def test_no_odd_entry_of_the_json_does_harm(small, path):
     assert outcomes == {True, False}
 
 
-def test_no_flipped_byte_does_harm(small, path):
+def test_no_flipped_bit_goes_unnoticed(path):
     original = path.read_bytes()
     rng = np.random.default_rng(0)
-    for at in rng.integers(len(original), size=300):
+    for at in rng.integers(len(original), size=1000):
         data = bytearray(original)
         data[at] ^= 1 << rng.integers(8)
         path.write_bytes(data)
-        clf = loaded_or_none(path)
-        if clf is not None:
-            assert np.isfinite(clf.predict_proba(small[0])).all()
+        assert loaded_or_none(path) is None
 
 
 def test_what_is_no_file_is_an_error(tmp_path):

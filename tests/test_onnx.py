@@ -346,7 +346,7 @@ def test_a_classifier_that_is_not_fitted_is_an_error(path):
 def test_another_estimator_is_an_error_that_says_what_to_pass(small, path):
     net = TorchBlobClassifier(device="cpu", max_epochs=10, random_state=0)
     pipeline = make_pipeline(StandardScaler(), net).fit(*small)
-    with pytest.raises(ValueError, match=r"Got Pipeline. Pass .* pipeline\[-1\]"):
+    with pytest.raises(TypeError, match=r"Got Pipeline. Pass .* pipeline\[-1\]"):
         to_onnx(pipeline, path)
     to_onnx(pipeline[-1], path)
 

@@ -10,16 +10,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from torchblob._facts import MalformedError, NotStorableError, check_names, field
+from torchblob._files import path_of
 from torchblob._model_file import (
     BEST,
     Model,
+    decode,
     encode,
     encode_classes,
     model_of,
@@ -54,7 +55,10 @@ UNIMPORTANT = ("callbacks", "device", "verbose")
 TRAINING = ("data", "epochs_before", "is_over", "stopping")
 """What is kept of a training."""
 
-OTHER = {"data": "on other data", "epochs_before": "that went on from another one"}
+OTHER = {
+    "data": "on other data, weights or validation data (each fit needs its own file)",
+    "epochs_before": "that went on from another one",
+}
 """What a fit is if one of these differs."""
 
 
@@ -88,15 +92,16 @@ class Checkpoint:
     def __init__(
         self, path: str | os.PathLike[str], estimator: TorchBlobClassifier
     ) -> None:
-        self._path, self._estimator = path, estimator
+        self._path = path_of(path, f"{type(estimator).__name__}.fit(checkpoint=...)")
+        self._estimator = estimator
         self._kept: Model | None = None
         self.seed: int | None = None
         self.is_over = False
         self._due, self._has_warned = 0.0, False
         self._training: dict[str, Any] = {}
-        if Path(path).exists():
+        if self._path.exists():
             with self._about_the_file():
-                self._kept = read(path)
+                self._kept = read(self._path)
                 self._check_kept(self._kept.header)
 
     def _check_kept(self, header: dict[str, Any]) -> None:
@@ -108,9 +113,9 @@ class Checkpoint:
         for name, value in self._estimator.get_params(deep=False).items():
             now = encode(value, name, with_code=True)
             if name not in UNIMPORTANT and now != params.get(name):
-                before = params.get(name)
+                before, now = _shown(params.get(name)), _shown(now)
                 raise MalformedError(
-                    f"it is of a fit with {name}={before!r:.80}, now {now!r:.80}"
+                    f"it is of a fit with {name}={before:.80}, now {now:.80}"
                 )
         classes = encode_classes(self._estimator.classes_)
         if classes != header.get("classes"):
@@ -239,9 +244,16 @@ class Checkpoint:
         except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{type(self._estimator).__name__}.fit can't go on from the checkpoint "
-                f"{os.fspath(self._path)!r}: {error}. Delete it to start anew, or pass "
-                "another path."
+                f"{os.fspath(self._path)!r}: {error}. Pass another path, or delete the "
+                "file to start anew."
             ) from error
+
+
+def _shown(value: Any) -> str:
+    """Return a parameter that is kept, as a user wrote it; of code, the name."""
+    if isinstance(value, dict) and "code" in value:
+        return str(value["code"])
+    return repr(decode(value, "it"))
 
 
 def _digest(task: Task) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -60,6 +61,21 @@ def _unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
             del attributes[name]
         attributes.update(before)
         raise
+
+
+@contextmanager
+def _memory_errors_of(estimator: BaseEstimator) -> Iterator[None]:
+    """Say in an error about the host's memory whose work does not fit in."""
+    try:
+        yield
+    except RuntimeError as error:
+        # torch has a type for such errors of a GPU, but none for those of the host.
+        if "can't allocate memory" not in str(error):
+            raise
+        raise MemoryError(
+            f"{type(estimator).__name__}: there is no memory for a network and data of "
+            f"these sizes. Give fewer hidden_units, or fewer rows at once. {error}"
+        ) from error
 
 
 class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -306,7 +322,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             infinite or NaN; if the checkpoint is of another fit. A model fitted before
             stays as it was.
         MemoryError
-            If there is no memory for the network.
+            If there is no memory for the network or the data.
         OSError
             If the checkpoint can't be read, or not be written at the start.
 
@@ -351,6 +367,12 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 else:
                     self._train(net, replace(task, watcher=tasks))
             self.best_epoch_ = best_number(task.stopping, epochs_before)
+        if net.was_interrupted_:
+            warnings.warn(
+                f"{type(self).__name__}.fit was interrupted; the model is fitted as "
+                "far as it came.",
+                stacklevel=2 + FRAMES_OF_WITH_CALLBACKS,
+            )
         losses = self.loss_curve_[epochs_before:]
         warn_if_unfinished(self, losses, task, 2 + FRAMES_OF_WITH_CALLBACKS)
         return self
@@ -384,6 +406,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ValueError
             As :meth:`fit`; also for labels that are not in `classes`, and for
             `class_weight="balanced"`, since a part does not show the whole.
+        KeyboardInterrupt
+            At Ctrl-C; the classifier is as it was before the call.
 
         Examples
         --------
@@ -425,6 +449,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.classes_ = known
             net = make_net(self, table.X, last, keep_optimizer=True)
             self._train(net, make_pass(self, net, table))
+            if net.was_interrupted_:  # to end a loop of calls too
+                raise KeyboardInterrupt
             self.best_epoch_ = None
         return self
 
@@ -660,7 +686,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _train(self, net: BlobNet, task: Task) -> None:
         """Train `net` and make it this classifier's."""
         try:
-            net.partial_fit(task.train.X, task.train.y, task=task)
+            with _memory_errors_of(self):
+                net.partial_fit(task.train.X, task.train.y, task=task)
         except DivergedError as error:
             raise ValueError(
                 f"{type(self).__name__}: {error}. Lower lr, now {self.lr}, or scale "
@@ -676,7 +703,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         features = check_features(self, X, reset=False)
         features = to_features(features, self.net_.dtype, self)
         try:
-            return predictions.predict(self.module_, features, write)
+            with _memory_errors_of(self):
+                return predictions.predict(self.module_, features, write)
         except predictions.NotFiniteError as error:
             raise ValueError(
                 f"{type(self).__name__}: the network's output for some rows of X is "

@@ -1,13 +1,14 @@
 """A fitted classifier as a file of numbers and names, without code.
 
 A file is in the safetensors format: weights, and what the optimizer remembers of them,
-are tensors; all else is JSON, under "torchblob" in the metadata of the header.
+are tensors; all else is JSON, under "torchblob" in the metadata of the header. "sha256"
+there is the digest of the JSON followed by the bytes of the tensors.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import sklearn
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 
 from torchblob._facts import (
@@ -121,7 +123,7 @@ def model_of(clf: TorchBlobClassifier, *, with_code: bool = False) -> Model:
     return Model(header, memory.tensors)
 
 
-def write(model: Model, path: str | os.PathLike[str]) -> None:
+def write(model: Model, path: Path) -> None:
     """Write a file.
 
     Raises
@@ -132,7 +134,9 @@ def write(model: Model, path: str | os.PathLike[str]) -> None:
         If the file can't be written; one that was there is as it was.
     """
     text = json.dumps(model.header, separators=(",", ":"))
-    data = to_safetensors(model.tensors, {"torchblob": text})
+    undigested = to_safetensors(model.tensors)
+    metadata = {"torchblob": text, "sha256": _digest(text, undigested)}
+    data = to_safetensors(model.tensors, metadata)
     size = _header_size(data)
     if size > MOST_HEADER_BYTES:
         raise NotStorableError(
@@ -142,7 +146,7 @@ def write(model: Model, path: str | os.PathLike[str]) -> None:
     write_atomically(path, data)
 
 
-def read(path: str | os.PathLike[str]) -> Model:
+def read(path: Path) -> Model:
     """Read a file that :func:`write` has written, or one of an earlier version.
 
     Raises
@@ -152,26 +156,44 @@ def read(path: str | os.PathLike[str]) -> Model:
     OSError
         If it can't be read.
     """
-    if Path(path).exists() and not Path(path).is_file():
+    if path.exists() and not path.is_file():
         raise MalformedError("it is no regular file")
     with open(path, "rb") as file:
         size = _header_size(file.read(8))
-    if size > MOST_HEADER_BYTES:
-        raise MalformedError(f"its header would have {size} bytes")
+        if size > MOST_HEADER_BYTES:
+            raise MalformedError(
+                "it is no safetensors file, which begins with the size of its header, "
+                f"or that is over {MOST_HEADER_BYTES} bytes"
+            )
+        # All at once: another process may put another file there meanwhile.
+        file.seek(0)
+        data = file.read()
     try:
-        with safe_open(path, "pt") as content:
-            text = (content.metadata() or {}).get("torchblob")
-            if text is None:
-                raise MalformedError("it has tensors, but is not of torchblob")
-            header, names = _parse(text), content.keys()
-            return Model(header, {name: content.get_tensor(name) for name in names})
-    except SafetensorError as error:
-        raise MalformedError(f"it is no safetensors file: {error}") from error
+        tensors = from_safetensors(data)
+    except (KeyError, SafetensorError) as error:  # a key is a type that torch lacks
+        raise MalformedError(
+            f"it is no safetensors file, or not a whole one: {error}"
+        ) from error
+    metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
+    if "torchblob" not in metadata:
+        raise MalformedError("it has tensors, but is not of torchblob")
+    text = field(metadata, "torchblob", str)
+    if metadata.get("sha256") != _digest(text, data):
+        raise MalformedError("it is damaged: its digest is that of other contents")
+    return Model(_parse(text), tensors)
 
 
 def _header_size(data: bytes) -> int:
     """Return the size of a header, which the first eight bytes of a file give."""
     return int.from_bytes(data[:8], "little")
+
+
+def _digest(text: str, data: bytes) -> str:
+    """Return the digest of the JSON and of the bytes of all tensors in a file."""
+    # A change of any other bit makes another error.
+    digest = hashlib.sha256(text.encode())
+    digest.update(memoryview(data)[8 + _header_size(data) :])
+    return digest.hexdigest()
 
 
 def _parse(text: str) -> dict[str, Any]:

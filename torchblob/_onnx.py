@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from torchblob._classifier import TorchBlobClassifier
-from torchblob._files import write_atomically
+from torchblob._files import path_of, write_atomically
 from torchblob._version import __version__
 from torchblob.nn import BlobModel
 
@@ -53,10 +53,11 @@ def to_onnx(clf: TorchBlobClassifier, path: str | os.PathLike[str]) -> None:
         If the package onnx is not installed.
     sklearn.exceptions.NotFittedError
         If the classifier is not fitted.
+    TypeError
+        If `clf` is another kind of estimator, or the path is no path.
     ValueError
-        If `clf` is another kind of estimator; or if an ONNX model can't hold it:
-        classes that are neither strings nor integers of 64 bits, layers of other kinds
-        than those of a BlobModel, 2 GiB of weights.
+        If an ONNX model can't hold it: classes that are neither strings nor integers of
+        64 bits, layers of other kinds than those of a BlobModel, 2 GiB of weights.
 
     Notes
     -----
@@ -96,13 +97,14 @@ def to_onnx(clf: TorchBlobClassifier, path: str | os.PathLike[str]) -> None:
     True
     """
     if not isinstance(clf, TorchBlobClassifier):
-        raise ValueError(
+        raise TypeError(
             f"to_onnx needs a TorchBlobClassifier. Got {type(clf).__name__}. Pass the "
             "classifier in it, such as pipeline[-1] or search.best_estimator_; of a "
             "Pipeline, the other steps must then be done before the model."
         )
+    where = path_of(path, "to_onnx")
     check_is_fitted(clf)
-    write_atomically(path, _to_model(clf).SerializeToString())
+    write_atomically(where, _to_model(clf).SerializeToString())
 
 
 def _to_model(clf: TorchBlobClassifier) -> ModelProto:

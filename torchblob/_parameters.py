@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
+from sklearn.metrics import get_scorer_names
 
 from torchblob.nn import ACTIVATIONS
 from torchblob.training import SCHEDULES
@@ -108,6 +109,10 @@ RULES: dict[str, Rule] = {
     "momentum": _BELOW_ONE,
     "weight_decay": _NON_NEGATIVE,
     "lr_schedule": _one_of(SCHEDULES, " or None"),
+    "scoring": Rule(
+        lambda v: not isinstance(v, str) or v == "loss" or v in get_scorer_names(),
+        "'loss', a name of sklearn.metrics.get_scorer_names(), a callable or None",
+    ),
     "batch_size": Rule(lambda v: v is None or v >= 1, "None or an int >= 1"),
     "max_epochs": _POSITIVE_INT,
     "class_weight": _one_of(["balanced"], ", a dict or None"),

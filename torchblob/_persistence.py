@@ -16,6 +16,7 @@ from torchblob._facts import (
     field,
     list_of,
 )
+from torchblob._files import path_of
 from torchblob._model_file import (
     Model,
     decode,
@@ -43,7 +44,7 @@ def save(clf: TorchBlobClassifier, path: str | os.PathLike[str]) -> None:
     sklearn.exceptions.NotFittedError
         If the classifier is not fitted.
     TypeError
-        If it is no TorchBlobClassifier, but for example a Pipeline.
+        If it is no TorchBlobClassifier, such as a Pipeline, or the path is no path.
     ValueError
         If a parameter is code, such as an optimizer of your own or a callback.
     OSError
@@ -58,6 +59,9 @@ def save(clf: TorchBlobClassifier, path: str | os.PathLike[str]) -> None:
     The file has the parameters, classes and names of features, the weights and the
     history, and what the optimizer remembers, so that `partial_fit` goes on as it would
     have. It lacks what `set_fit_request` and `set_callbacks` have set.
+
+    A process that is killed meanwhile can leave a file beside it whose name ends in
+    ".part", which nothing needs.
 
     The format is `safetensors <https://huggingface.co/docs/safetensors>`_. The weights
     are the tensors "layer.0.weight", "layer.0.bias" and so on.
@@ -79,13 +83,15 @@ def save(clf: TorchBlobClassifier, path: str | os.PathLike[str]) -> None:
     """
     if type(clf) is not TorchBlobClassifier:
         raise TypeError(
-            f"torchblob.save needs a TorchBlobClassifier. Got {type(clf).__name__}: "
-            "save the TorchBlobClassifier in it, or all of it by skops or joblib."
+            f"torchblob.save needs a TorchBlobClassifier. Got {type(clf).__name__}. "
+            "Save the classifier in it, such as pipeline[-1] or search.best_estimator_;"
+            " skops and joblib save the other steps too."
         )
+    where = path_of(path, "torchblob.save")
     check_is_fitted(clf)
     clf._check_parameters()
     try:
-        write(model_of(clf), path)
+        write(model_of(clf), where)
     except NotStorableError as error:
         raise ValueError(
             f"torchblob.save writes numbers and names only, and {error}. Change it, a "
@@ -121,6 +127,8 @@ def load(
     ValueError
         If the file is damaged, of another kind or of a later version, or there is no
         such device.
+    TypeError
+        If the path is no path.
     OSError
         If there is no such file, or it can't be read.
 
@@ -142,13 +150,15 @@ def load(
     >>> same.device_
     device(type='cpu')
     """
-    where = resolve_device(device, "torchblob.load")
+    name = "torchblob.load"
+    file, where = path_of(path, name), resolve_device(device, name)
     try:
-        return _classifier_of(read(path), device, where)
+        return _classifier_of(read(file), device, where)
     except (ValueError, RecursionError) as error:
+        reason = str(error).removesuffix(".")
         raise ValueError(
-            f"torchblob.load can't use {os.fspath(path)!r}: {error}. It needs a file "
-            "that torchblob.save has written, as a whole."
+            f"{name} can't use {os.fspath(file)!r}: {reason}. It needs a file that "
+            "torchblob.save has written, as a whole."
         ) from error
 
 

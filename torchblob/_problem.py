@@ -113,7 +113,11 @@ def make_net(
     try:
         net.initialize()
     except MemoryError as error:
-        raise MemoryError(f"{name}: {error}.") from error
+        raise MemoryError(
+            f"{name}: {error}. Give fewer hidden_units; got "
+            f"{estimator.hidden_units!r} for {X.shape[1]} features and "
+            f"{len(estimator.classes_)} classes."
+        ) from error
     except (TypeError, ValueError) as error:  # from the optimizer, or a callback
         raise ValueError(f"{name}: {error}") from error
     if last is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -53,7 +52,14 @@ class BlobNet(NeuralNetClassifier):
         Of the weights and the computation.
     **kwargs
         Parameters of :class:`skorch.NeuralNetClassifier`.
+
+    Attributes
+    ----------
+    was_interrupted_ : bool
+        Whether a Ctrl-C ended the last training.
     """
+
+    was_interrupted_ = False
 
     def __init__(
         self,
@@ -96,21 +102,22 @@ class BlobNet(NeuralNetClassifier):
             self.module_ = self.module(**params, generator=generator).eval()
             if self.dtype != torch.float32:  # which it has; the call takes its time
                 self.module_.to(self.dtype)
-        except RuntimeError as error:
-            what = ", ".join(f"{name}={value}" for name, value in params.items())
-            raise MemoryError(
-                f"there is no memory for a network of {what}. Give fewer hidden_units"
-            ) from error
+        except RuntimeError as error:  # of torch's allocator
+            raise MemoryError("there is no memory for so many weights") from error
         return self
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> BlobNet:
         """Make the optimizer of the module's parameters."""
-        super().initialize_optimizer(*args, **kwargs)
+        needed = (
+            "optimizer must be a name or a callable (params, lr=, weight_decay=) that "
+            "returns a torch.optim.Optimizer"
+        )
+        try:
+            super().initialize_optimizer(*args, **kwargs)
+        except TypeError as error:
+            raise ValueError(f"{needed}. It says: {error}") from error
         if not isinstance(self.optimizer_, torch.optim.Optimizer):
-            raise ValueError(
-                "optimizer must be a name or a callable (params, lr=, weight_decay=) "
-                f"that returns a torch.optim.Optimizer. It returned {self.optimizer_!r}"
-            )
+            raise ValueError(f"{needed}. It returned {self.optimizer_!r}")
         return self
 
     def go_on_from(self, other: BlobNet, *, keep_optimizer: bool) -> None:
@@ -252,21 +259,16 @@ class BlobNet(NeuralNetClassifier):
             y = torch.as_tensor(y, dtype=torch.int64, device=self.device)
             samples = Samples(X, y, X.new_ones(len(y)))
             task = Task(samples, self.max_epochs if epochs is None else epochs)
-        member, interrupted = Member(self, task), False
+        member, self.was_interrupted_ = Member(self, task), False
         try:
             _train_together(member)
         except KeyboardInterrupt:
-            interrupted = True
+            self.was_interrupted_ = True
         if member.error is not None:
             raise member.error
-        if interrupted:
-            warnings.warn(
-                "Training was interrupted; the model is fitted as far as it came.",
-                stacklevel=2,
-            )
         if self.history and "train_loss" not in self.history[-1]:
             self.history.pop()  # an epoch that was not finished
-        if task.checkpoint is not None and not interrupted:
+        if task.checkpoint is not None and not self.was_interrupted_:
             task.checkpoint.finish(self, task.stopping)
         return self
 
