@@ -1,6 +1,7 @@
 """Searches whose fits train together: the same results, and nothing is left behind."""
 
 import gc
+import os
 import signal
 import sys
 import threading
@@ -461,6 +462,54 @@ def test_a_parallel_that_has_failed_can_be_used_again():
         assert parallel([joblib.delayed(abs)(-1)]) == [1]
 
 
+def test_a_task_that_is_cancelled_trains_no_more_and_leaves_its_memory(data, stacks):
+    def fit_and_fail():
+        make().fit(*data)
+        raise ZeroDivisionError
+
+    def fit_again_and_again():
+        make().fit(*data)
+        try:
+            make().fit(*data)  # waits to be trained when the other task has failed
+        finally:
+            make().fit(*data)
+
+    def task():
+        with pytest.raises(ZeroDivisionError):
+            joblib.Parallel()(
+                joblib.delayed(part)() for part in (fit_and_fail, fit_again_and_again)
+            )
+        joblib.Parallel()(joblib.delayed(make().fit)(*data) for _ in range(2))
+
+    # A second fit may begin while one waits, but not while two do.
+    with together(max_bytes=20_000):
+        joblib.Parallel()([joblib.delayed(task)()])
+    assert stacks == [2, 2]
+
+
+def test_a_task_that_outlives_an_interrupt_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(_rendezvous, "GRACE", 0.0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    goes_on = threading.Event()
+
+    def interrupt_and_go_on():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        goes_on.wait(SECONDS)
+
+    rendezvous = _rendezvous.Rendezvous(most_jobs=1)
+    try:
+        job = rendezvous.submit(interrupt_and_go_on, None)
+        with pytest.raises(KeyboardInterrupt):
+            job.get()
+        with pytest.raises(RuntimeError, match="no task can go on"):
+            job.get()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        goes_on.set()
+        job.join()
+        rendezvous.close()
+
+
 def test_a_search_tells_how_far_it_is(data, capsys):
     with together(n_jobs=8, verbose=10):
         GridSearchCV(make(), GRID, refit=False, verbose=3).fit(*data)
@@ -504,7 +553,9 @@ def test_an_error_of_joblib_names_the_backend_as_the_user_does(data):
         joblib.Parallel(return_as="generator")(joblib.delayed(len)([]) for _ in "ab")
 
 
-def test_memory_that_is_free_is_known():
+def test_memory_that_is_free_is_known_or_four_gigabytes(monkeypatch):
     assert _rendezvous.free_bytes(torch.device("cpu")) > 2**20
     if sys.platform == "linux":
         assert _rendezvous.free_bytes(torch.device("cpu")) < 2**50
+    monkeypatch.delattr(os, "sysconf", raising=False)  # as on Windows
+    assert _rendezvous.free_bytes(torch.device("cpu")) == 4 * 2**30
