@@ -433,6 +433,19 @@ def test_tasks_may_be_made_by_fits_and_by_searches(data, stacks):
     assert scores == [cross_val_score(make(), *data).mean()] * 3
 
 
+def test_an_open_parallel_serves_other_tasks_and_what_makes_them():
+    def task(k):
+        return powers(joblib.delayed(pow)(k, n) for n in (1, 2))
+
+    def make_tasks():
+        for k in range(3):
+            yield joblib.delayed(task)(*powers([joblib.delayed(pow)(k, 1)]))
+
+    with together(), joblib.Parallel() as powers:
+        found = joblib.Parallel(pre_dispatch=1)(make_tasks())
+        assert found == [[0, 0], [1, 1], [2, 4]]
+
+
 def test_results_are_not_kept(data):
     class Result:
         pass
