@@ -46,6 +46,7 @@ from skorch.callbacks import Callback
 
 from torchblob import TorchBlobClassifier
 from torchblob.training import _rendezvous
+from torchblob.training._jobs import Job
 
 SECONDS = 60
 
@@ -373,6 +374,19 @@ def test_ctrl_c_ends_a_search_at_once(data, where):
         thread.join()
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begin < 5
+    with together():  # and the next works
+        assert np.isfinite(cross_val_score(make(), *data)).all()
+
+
+def test_ctrl_c_before_a_task_has_begun_ends_a_search_at_once(data, monkeypatch):
+    def interrupted(job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_rendezvous, "GRACE", 2.0 * SECONDS)
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "go_on", interrupted)
+        with together(), pytest.raises(KeyboardInterrupt):
+            cross_val_score(make(), *data)
     with together():  # and the next works
         assert np.isfinite(cross_val_score(make(), *data)).all()
 
