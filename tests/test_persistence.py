@@ -222,6 +222,14 @@ def test_a_net_that_was_changed_by_code_is_not_saved(small, path):
     with pytest.raises(ValueError, match="train_split of the net is <built-in"):
         torchblob.save(clf, path)
     clf = fit(*small)
+    clf.module_.float()
+    with pytest.raises(ValueError, match=r"not of torch\.float64 any longer"):
+        torchblob.save(clf, path)
+    clf = fit(*small)
+    clf.module_.linear_layer_stack[1] = torch.nn.Tanh()
+    with pytest.raises(ValueError, match="a layer of the network was changed"):
+        torchblob.save(clf, path)
+    clf = fit(*small)
     prune.l1_unstructured(clf.module_.linear_layers[0], "weight", amount=2)
     with pytest.raises(ValueError, match="layer 0 is none: it is computed"):
         torchblob.save(clf, path)

@@ -86,7 +86,32 @@ def pruned(clf):
     prune.l1_unstructured(clf.module_.linear_layers[0], "weight", amount=2)
 
 
-@pytest.mark.parametrize("change", [with_a_matrix_in_its_history, pruned])
+def with_another_activation(clf):
+    clf.module_.linear_layer_stack[1] = torch.nn.Tanh()
+
+
+def squared(layer, args, output):
+    return output**2
+
+
+def with_a_hook(clf):
+    clf.module_.linear_layers[0].register_forward_hook(squared)
+
+
+def of_float32(clf):
+    clf.module_.float()
+
+
+CHANGES = [
+    with_a_matrix_in_its_history,
+    pruned,
+    with_another_activation,
+    with_a_hook,
+    of_float32,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 def test_a_copy_has_what_is_neither_number_nor_name(small, copied, change):
     X, y = small
