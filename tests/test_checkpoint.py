@@ -214,6 +214,7 @@ def interrupted(params, lr, weight_decay):
     return InterruptedSGD(params, lr, weight_decay=weight_decay)
 
 
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 def test_ctrl_c_leaves_a_model_and_the_fit_goes_on_later(small, path, at_each_epoch):
     X, y = small
     clf = make(optimizer=interrupted, batch_size=60)

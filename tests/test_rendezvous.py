@@ -345,6 +345,7 @@ def test_warnings_that_are_errors_are_those_of_their_fits():
     assert np.isnan(scores).tolist() == [True, False]
 
 
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 @pytest.mark.parametrize("where", ["training", "task", "nested"])
 def test_ctrl_c_ends_a_search_at_once(data, where):
     class Slow(OnePixel):
@@ -362,8 +363,6 @@ def test_ctrl_c_ends_a_search_at_once(data, where):
         "task": GridSearchCV(Slow(), {}, cv=KFold(100)),
         "nested": GridSearchCV(GridSearchCV(make(max_epochs=10**7), GRID), {}),
     }
-    # In the background, where CI is, programs begin with Ctrl-C turned off.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=interrupt)
     thread.start()
     begin = time.monotonic()
@@ -372,7 +371,6 @@ def test_ctrl_c_ends_a_search_at_once(data, where):
             work[where].fit(*data)
     finally:
         thread.join()
-        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begin < 5
     with together():  # and the next works
         assert np.isfinite(cross_val_score(make(), *data)).all()
@@ -514,9 +512,9 @@ def test_a_task_that_is_cancelled_trains_no_more_and_leaves_its_memory(data, sta
     assert stacks == [2, 2]
 
 
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 def test_a_task_that_outlives_an_interrupt_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(_rendezvous, "GRACE", 0.0)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     goes_on = threading.Event()
 
     def interrupt_and_go_on():
@@ -531,7 +529,6 @@ def test_a_task_that_outlives_an_interrupt_is_not_waited_for(monkeypatch):
         with pytest.raises(RuntimeError, match="no task can go on"):
             job.get()
     finally:
-        signal.signal(signal.SIGINT, before)
         goes_on.set()
         job.join()
         rendezvous.close()
