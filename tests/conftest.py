@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 
 # scipy reads it once, at its first import; array_api_dispatch needs it.
 os.environ["SCIPY_ARRAY_API"] = "1"
@@ -84,6 +85,14 @@ def set_threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def _ctrl_c_interrupts():
+    """Let Ctrl-C interrupt, which programs in the background, as in CI, ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

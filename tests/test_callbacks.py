@@ -629,6 +629,22 @@ def test_the_best_epoch_is_the_best_of_all_trainings(small):
     assert not clf.history_[-1]["train_loss_best"]
 
 
+def test_a_score_is_the_best_after_trainings_whose_scores_were_no_numbers(small):
+    scores = iter([np.nan, np.nan, 0.5, np.nan, 0.6])
+    clf = make(
+        early_stopping=True,
+        scoring=lambda clf, X, y: next(scores),
+        warm_start=True,
+        max_epochs=2,
+        n_iter_no_change=10,
+    ).fit(*small)
+    assert clf.best_epoch_ is None
+    clf.set_params(max_epochs=3).fit(*small)
+    best = clf.history_[:, "valid_score_best"]
+    assert best == [False, False, True, False, True]
+    assert clf.best_epoch_ == 5
+
+
 def test_a_training_that_fails_leaves_the_momentum_of_the_last(small):
     X, y = small
     clf = make(momentum=0.9).partial_fit(X, y, classes=[0, 1, 2])

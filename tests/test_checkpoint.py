@@ -214,6 +214,7 @@ def interrupted(params, lr, weight_decay):
     return InterruptedSGD(params, lr, weight_decay=weight_decay)
 
 
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 def test_ctrl_c_leaves_a_model_and_the_fit_goes_on_later(small, path, at_each_epoch):
     X, y = small
     clf = make(optimizer=interrupted, batch_size=60)
@@ -302,6 +303,48 @@ def test_a_file_that_is_no_checkpoint_is_an_error_and_stays(small, path):
     with pytest.raises(ValueError, match=r"can't go on from the checkpoint .*fit\.ch"):
         clf.fit(*small, checkpoint=path)
     np.testing.assert_array_equal(clf.predict_proba(small[0]), before)
+
+
+def with_another_seed(header, tensors):
+    header["net"]["params"]["seed"] = 2**63
+
+
+def without_history(header, tensors):
+    header["memory"]["history"] = []
+
+
+def without_a_layer(header, tensors):
+    del tensors["layer.0.weight"]
+
+
+def without_best_weights(header, tensors):
+    for name in [name for name in tensors if name.startswith("best.")]:
+        del tensors[name]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (with_another_seed, "it has the seed 9223372036854775808"),
+        (without_history, "the history lacks epochs before those of the fit"),
+        (without_a_layer, r"layer\.0\.weight must be of shape .*, not missing"),
+        (without_best_weights, "the best weights are not of the network's shape"),
+    ],
+)
+def test_a_checkpoint_that_lacks_what_the_fit_needs_is_an_error(
+    small, path, spoil, message
+):
+    clf = make(early_stopping=True).fit(*small)
+    history = clf.history_.to_list()
+    clf.set_params(warm_start=True).fit(*small, checkpoint=path)
+    kept = _checkpoint.read(path)
+    spoil(*kept)
+    _checkpoint.write(kept, path)
+    before = make(early_stopping=True).fit(*small)
+    before.set_params(warm_start=True)
+    with pytest.raises(ValueError, match=message + r".*Delete it to start anew"):
+        before.fit(*small, checkpoint=path)
+    assert before.history_.to_list() == history
 
 
 def test_where_no_checkpoint_can_be_written_the_fit_does_not_begin(small, tmp_path):

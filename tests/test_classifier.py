@@ -13,6 +13,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, make_moons
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import log_loss
 from skorch.callbacks import Callback, LRScheduler
+from skorch.dataset import Dataset
 from torch import nn
 from torch.nn.utils import parametrize, prune
 from torch.optim.lr_scheduler import LambdaLR
@@ -691,3 +692,56 @@ def test_a_device_that_has_gone_is_an_error_that_says_what_to_do(small, monkeypa
         with pytest.raises(RuntimeError, match="on the device 'cuda:0', which failed:"):
             clf.predict(X)
     np.testing.assert_array_equal(clf.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize(
+    ("device", "error"),
+    [
+        ("cuda:0", torch.OutOfMemoryError("CUDA out of memory")),
+        ("cpu", RuntimeError("the shapes do not fit")),
+    ],
+)
+def test_an_error_that_no_lost_device_explains_passes(
+    small, monkeypatch, device, error
+):
+    clf = fit(*small, lr=0.5)
+
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(predictions, "predict", fail)
+    monkeypatch.setattr(clf.net_, "device", device)
+    with pytest.raises(RuntimeError) as caught:
+        clf.predict(small[0])
+    assert caught.value is error
+
+
+def test_the_net_can_be_trained_on_plain_arrays(small):
+    X, y = small
+    clf = fit(X, y, max_epochs=4)
+    clf.net_.partial_fit(X, y)
+    clf.net_.partial_fit(torch.from_numpy(X), torch.from_numpy(y), epochs=2)
+    expected = fit(X, y, max_epochs=10)
+    torch.testing.assert_close(weights(clf), weights(expected), rtol=1e-12, atol=1e-14)
+    assert clf.loss_curve_ == pytest.approx(expected.loss_curve_)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, sparse.csr_array])
+def test_the_net_predicts_as_the_classifier_does(small, kind):
+    X, y = small
+    clf = fit(X, y, max_epochs=10)
+    expected = clf.predict_proba(X)
+    np.testing.assert_allclose(clf.net_.predict_proba(kind(X)), expected, rtol=1e-12)
+    logits = clf.net_.forward(kind(X))
+    np.testing.assert_allclose(logits, clf.decision_function(X), rtol=1e-12)
+
+
+def test_the_net_leaves_data_sets_and_dropout_to_skorch(small):
+    X, y = small
+    clf = fit(X, y, max_epochs=10, dropout=0.5)
+    rows, expected = torch.from_numpy(X), clf.decision_function(X)
+    with torch.random.fork_rng():  # a loader of data draws numbers too
+        logits = clf.net_.forward(Dataset(rows))
+        dropped = clf.net_.forward(rows, training=True)
+    np.testing.assert_allclose(logits, expected, rtol=1e-12)
+    assert not np.allclose(dropped.detach(), expected)

@@ -311,7 +311,27 @@ def test_one_class_can_be_shown_by_its_probability(clf, blobs_of_animals):
     assert len(display.points_) >= 4
 
 
-@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize(("name", "sign"), [(False, -1), (True, 1)])
+def test_one_of_two_classes_can_be_shown_by_its_decision_function(
+    blobs_of_animals, name, sign
+):
+    X, y = blobs_of_animals
+    clf = LogisticRegression().fit(X, y == "cat")
+    display = draw(
+        clf,
+        X,
+        response_method="decision_function",
+        class_of_interest=name,
+        grid_resolution=9,
+    )
+    rows = np.stack([display.xx0.ravel(), display.xx1.ravel()], 1)
+    expected = sign * clf.decision_function(rows)
+    np.testing.assert_allclose(display.response.ravel(), expected)
+    label = f"decision function of {name}"
+    assert display.figure_.axes[1].get_ylabel() == label
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
 def test_each_class_can_have_a_panel_of_its_own(blobs_of_animals, n_classes):
     X, y = blobs_of_animals
     chosen = np.isin(y, np.unique(y)[:n_classes])
@@ -319,6 +339,7 @@ def test_each_class_can_have_a_panel_of_its_own(blobs_of_animals, n_classes):
     display = draw(clf, X[chosen], y[chosen])
     assert display.plot_classes() is display
     assert [ax.get_title() for ax in display.axes_] == list(clf.classes_)
+    assert display.figure_.axes == display.axes_
     for k, ax in enumerate(display.axes_):
         (image,) = ax.get_images()
         color = display.multiclass_colors_[k, :3]
@@ -471,6 +492,28 @@ def test_an_error_says_what_is_needed_and_what_was_given(
 ):
     with pytest.raises(ValueError, match=f"DecisionBoundaryDisplay.*{message}"):
         draw(clf, blobs_of_animals[0], **params)
+
+
+def test_a_colormap_needs_a_colour_for_each_class():
+    X = np.zeros((9, 2))
+    clf = DummyClassifier().fit(X, np.arange(9))
+    with pytest.raises(ValueError, match="each of 9 classes, and the colormap 'Set2'"):
+        draw(clf, X, multiclass_colors="Set2")
+    assert len(draw(clf, X, multiclass_colors="Set1").multiclass_colors_) == 9
+
+
+def test_data_are_rows_of_features(clf, blobs_of_animals):
+    with pytest.raises(ValueError, match=r"\(n_samples, n_features\).* shape \(120,\)"):
+        draw(clf, blobs_of_animals[0][:, 0])
+
+
+def test_principal_components_are_those_of_numbers(blobs_of_animals):
+    X, y = blobs_of_animals
+    frame = pd.DataFrame(X, columns=["x", "y"]).assign(kind=y)
+    only_numbers = make_column_transformer(("passthrough", ["x", "y"]))
+    model = make_pipeline(only_numbers, LogisticRegression()).fit(frame, y)
+    with pytest.raises(ValueError, match=r"features='pca' needs numbers in all col"):
+        draw(model, frame, features="pca")
 
 
 def test_more_features_need_a_choice(wine):

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 
 import torchblob
@@ -82,6 +83,24 @@ def with_entry(*keys, value):
     return forge
 
 
+def without_tensors(path):
+    metadata = header_and_tensors(path)[0]["__metadata__"]
+    return to_safetensors({}, metadata)
+
+
+def with_a_layer_of_three_inputs(path):
+    metadata = header_and_tensors(path)[0]["__metadata__"]
+    other = {"layer.1.weight": torch.ones(8, 3)}
+    return to_safetensors(from_safetensors(path.read_bytes()) | other, metadata)
+
+
+def with_numbers_for_tensors(path):
+    """Return a file whose optimizer would remember numbers where it needs tensors."""
+    path.write_bytes(with_entry("net", "optimizer", value="RMSprop")(path))
+    numbers = {"optimizer.0.step": 1, "optimizer.0.square_avg": 1}
+    return with_entry("memory", "numbers", value=numbers)(path)
+
+
 def ten_gigabytes(path):
     claim = {"dtype": "F32", "shape": [50_000, 50_000], "data_offsets": [0, 10**10]}
     return assembled({"layer.0.weight": claim}, b"")
@@ -113,6 +132,8 @@ HOSTILE = {
         "not of torchblob",
     ),
     "shape": (with_tensor("layer.0.weight", shape=[4, 8]), "units, inputs"),
+    "no layers": (without_tensors, "there is no layer"),
+    "layers": (with_a_layer_of_three_inputs, "8 units is followed by one of 3 inputs"),
     "type": (with_tensor("layer.0.weight", dtype="I64"), "must be of shape"),
     "type unknown": (with_tensor("layer.0.weight", dtype="F65"), "no safetensors"),
     "offsets": (with_tensor("layer.0.bias", data_offsets=[8, 72]), "no safetensors"),
@@ -148,6 +169,14 @@ HOSTILE = {
     "memory": (
         with_entry("memory", "numbers", value={"optimizer.0.step": 1}),
         "optimizer.0. has unknown",
+    ),
+    "memory of another": (
+        with_entry("net", "optimizer", value="RMSprop"),
+        r"optimizer.0. must have \['square_avg', 'step'\]",
+    ),
+    "memory of numbers": (
+        with_numbers_for_tensors,
+        "optimizer.0.step must be a tensor, not 1",
     ),
     "loss": (with_entry(*HISTORY, "rows", 0, 2, value="x"), "'train_loss' must be"),
     "row": (with_entry(*HISTORY, "rows", 0, value=[]), "are no values of"),

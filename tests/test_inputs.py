@@ -819,6 +819,12 @@ BAD_REFITS = {
         lambda X, y: (X, y),
         "can't go on",
     ),
+    "part, optimizer": (
+        {"optimizer": "adam"},
+        "partial_fit",
+        lambda X, y: (X, y),
+        "can't go on from the last fit: it had the optimizer SGD, and now it is Adam",
+    ),
     "part, rate": (
         {"lr": 1e30, "batch_size": 10},
         "partial_fit",

@@ -1,9 +1,11 @@
 """Where the device's memory runs out, blocks get smaller and the work goes on."""
 
+import joblib
 import numpy as np
 import pytest
 import torch
 from helpers import weights
+from sklearn.base import clone
 from sklearn.datasets import make_blobs
 
 from torchblob import TorchBlobClassifier, _data
@@ -32,6 +34,24 @@ def limit_blocks(monkeypatch):
         monkeypatch.setattr(Kernel, "_stage", stage)
 
     return limit_blocks
+
+
+@pytest.fixture
+def lack_room(monkeypatch):
+    """Return a function that lets calls of these numbers find no room for features."""
+
+    def lack_room(numbers):
+        to_features, calls = _data.to_features, []
+
+        def without_room(*args, **kwargs):
+            calls.append(args)
+            if len(calls) - 1 in numbers:
+                raise torch.OutOfMemoryError("tried to allocate too much")
+            return to_features(*args, **kwargs)
+
+        monkeypatch.setattr(_data, "to_features", without_room)
+
+    return lack_room
 
 
 def make(**params):
@@ -75,6 +95,21 @@ def test_predictions_go_on_in_smaller_blocks_and_say_so_once(data, limit_blocks)
     np.testing.assert_allclose(answer, expected, rtol=1e-9)
 
 
+def test_predictions_of_a_changed_module_go_on_in_smaller_blocks_too(data):
+    X, y = data
+    clf, many = make().fit(X, y), np.tile(X, (20, 1))
+    expected = clf.predict_proba(many)
+
+    def run_out(layer, args):
+        if len(args[0]) > 7:
+            raise torch.OutOfMemoryError("tried to allocate too much")
+
+    clf.module_.linear_layers[1].register_forward_pre_hook(run_out)
+    with pytest.warns(RuntimeWarning, match="memory does not do for blocks"):
+        answer = clf.predict_proba(many)
+    np.testing.assert_allclose(answer, expected, rtol=1e-9)
+
+
 def test_no_memory_for_a_single_row_is_an_error_and_the_last_model_stays(
     data, limit_blocks
 ):
@@ -98,19 +133,33 @@ def test_no_memory_for_a_single_row_is_an_error_and_the_last_model_stays(
 )
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
 def test_features_that_do_not_fit_on_the_device_stay_on_the_host(
-    data, params, kind, monkeypatch
+    data, params, kind, lack_room
 ):
     X, y = data
     expected = make(**params).fit(X, y)
-    to_features, calls = _data.to_features, []
-
-    def to_features_once(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == 1:
-            raise torch.OutOfMemoryError("tried to allocate too much")
-        return to_features(*args, **kwargs)
-
-    monkeypatch.setattr(_data, "to_features", to_features_once)
+    lack_room([0])
     with pytest.warns(RuntimeWarning, match="They stay in that of the host"):
         clf = make(**params).fit(kind(X), y)
     torch.testing.assert_close(weights(clf), weights(expected), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [None, 50])
+def test_fits_whose_features_stay_on_the_host_are_one_stack(
+    data, batch_size, lack_room, stacks
+):
+    X, y = data
+    sizes = [300, 299, 290]
+    clf = make(batch_size=batch_size)
+    expected = [clone(clf).fit(X[:size], y[:size]) for size in sizes]
+    stacks.clear()
+    lack_room([0, 2, 4])  # each fit tries the device, then the host
+    with (
+        joblib.parallel_config(backend="torchblob"),
+        pytest.warns(RuntimeWarning, match="They stay in that of the host"),
+    ):
+        fitted = joblib.Parallel()(
+            joblib.delayed(clone(clf).fit)(X[:size], y[:size]) for size in sizes
+        )
+    assert stacks == [3]
+    for found, alone in zip(fitted, expected, strict=True):
+        torch.testing.assert_close(weights(found), weights(alone), rtol=1e-9, atol=0)

@@ -16,6 +16,7 @@ from helpers import weights
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
+from torch.nn.utils import prune
 
 import torchblob
 from torchblob import TorchBlobClassifier
@@ -59,6 +60,7 @@ def reload(clf, path, device="cpu"):
         {"optimizer": "rmsprop", "lr": 0.01, "momentum": 0.5, "dropout": 0.2},
         {"optimizer": "adamw", "weight_decay": 0.1, "lr_schedule": "cosine"},
         {"hidden_units": np.array([3, 2]), "label_smoothing": 0.1, "verbose": True},
+        {"lr": np.float64(0.05), "max_epochs": np.int64(7), "verbose": np.bool_(False)},
     ],
     ids=lambda params: ", ".join(params) or "default",
 )
@@ -70,7 +72,7 @@ def test_a_loaded_classifier_is_the_one_that_was_saved(small, path, params, caps
         np.testing.assert_array_equal(getattr(same, method)(X), getattr(clf, method)(X))
     assert repr(same.get_params()) == repr(
         {
-            name: value.tolist() if isinstance(value, np.ndarray) else value
+            name: value.tolist() if hasattr(value, "tolist") else value
             for name, value in clf.get_params().items()
         }
     )
@@ -125,12 +127,26 @@ def test_frozen_layers_stay_frozen(small, path):
     assert torch.equal(weights(same), weights(clf))
 
 
-def test_device_is_where_it_is_loaded(small, path):
-    clf = fit(*small)
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_device_is_where_it_is_loaded(small, path, device):
+    clf = fit(*small, device=device)
     assert reload(clf, path, torch.device("cpu")).device == torch.device("cpu")
     assert reload(clf, path, "auto").device == "auto"
     with pytest.raises(ValueError, match=r"torchblob\.load must be 'auto' or a device"):
         torchblob.load(path, "cuda:99")
+
+
+def test_a_network_of_float64_is_loaded_on_the_cpu_since_mps_has_none(
+    small, path, monkeypatch
+):
+    clf = fit(*small)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    same = reload(clf, path, "auto")
+    assert same.device_ == torch.device("cpu")
+    assert torch.equal(weights(same), weights(clf))
+    with pytest.raises(ValueError, match="network is of float64, which MPS devices la"):
+        torchblob.load(path, "mps")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -200,6 +216,29 @@ def test_only_a_fitted_classifier_is_saved(small, path):
         torchblob.save(clf, path)
 
 
+def test_a_net_that_was_changed_by_code_is_not_saved(small, path):
+    clf = fit(*small)
+    clf.net_.set_params(train_split=sorted)
+    with pytest.raises(ValueError, match="train_split of the net is <built-in"):
+        torchblob.save(clf, path)
+    clf = fit(*small)
+    clf.module_.float()
+    with pytest.raises(ValueError, match=r"not of torch\.float64 any longer"):
+        torchblob.save(clf, path)
+    clf = fit(*small)
+    clf.module_.linear_layer_stack[1] = torch.nn.Tanh()
+    with pytest.raises(ValueError, match="a layer of the network was changed"):
+        torchblob.save(clf, path)
+    clf = fit(*small)
+    prune.l1_unstructured(clf.module_.linear_layers[0], "weight", amount=2)
+    with pytest.raises(ValueError, match="layer 0 is none: it is computed"):
+        torchblob.save(clf, path)
+    assert not path.exists()
+    prune.remove(clf.module_.linear_layers[0], "weight")
+    same = reload(clf, path)
+    np.testing.assert_array_equal(same.predict(small[0]), clf.predict(small[0]))
+
+
 def test_a_history_too_long_for_the_header_is_an_error(small, path, monkeypatch):
     monkeypatch.setattr(torchblob._model_file, "MOST_HEADER_BYTES", 2000)
     with pytest.raises(ValueError, match="history_ and the names of features are long"):
@@ -225,18 +264,29 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_file(small, path, proces
         assert any(np.array_equal(answer, known) for known in answers)
 
 
-def test_a_save_that_fails_leaves_the_old_file_and_no_other(small, path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+            r"No space left on device: '.*model.safetensors'",
+        ),
+        (KeyboardInterrupt(), "^$"),
+    ],
+    ids=["full disk", "Ctrl-C"],
+)
+def test_a_save_that_fails_leaves_the_old_file_and_no_other(
+    small, path, monkeypatch, error, message
+):
     X, y = small
     torchblob.save(fit(X, y), path)
     before = path.read_bytes()
 
-    def disk_is_full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def fail(descriptor):
+        raise error
 
-    monkeypatch.setattr(os, "fsync", disk_is_full)
-    with pytest.raises(
-        OSError, match=r"No space left on device: '.*model.safetensors'"
-    ):
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(type(error), match=message):
         torchblob.save(fit(X, y, random_state=1), path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

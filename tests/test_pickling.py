@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback
 from skorch.exceptions import DeviceWarning
+from torch.nn.utils import prune
 
 from torchblob import TorchBlobClassifier
 
@@ -75,6 +76,51 @@ def test_a_copy_trains_on_as_the_original_does(small, copied, params):
     for estimator in (clf, same):
         estimator.set_params(warm_start=True).fit(*small)
     assert torch.equal(weights(same), weights(clf))
+
+
+def with_a_matrix_in_its_history(clf):
+    clf.history_[-1]["matrix"] = np.eye(2)
+
+
+def pruned(clf):
+    prune.l1_unstructured(clf.module_.linear_layers[0], "weight", amount=2)
+
+
+def with_another_activation(clf):
+    clf.module_.linear_layer_stack[1] = torch.nn.Tanh()
+
+
+def squared(layer, args, output):
+    return output**2
+
+
+def with_a_hook(clf):
+    clf.module_.linear_layers[0].register_forward_hook(squared)
+
+
+def of_float32(clf):
+    clf.module_.float()
+
+
+CHANGES = [
+    with_a_matrix_in_its_history,
+    pruned,
+    with_another_activation,
+    with_a_hook,
+    of_float32,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_a_copy_has_what_is_neither_number_nor_name(small, copied, change):
+    X, y = small
+    clf = fit(X, y)
+    change(clf)
+    same = copied(clf)
+    np.testing.assert_array_equal(same.predict_proba(X), clf.predict_proba(X))
+    assert repr(same.history_[-1]) == repr(clf.history_[-1])
+    assert str(same.module_) == str(clf.module_)
 
 
 @pytest.mark.parametrize("copied", [*COPIES.values(), clone], ids=[*COPIES, "clone"])

@@ -1,6 +1,7 @@
 """Searches whose fits train together: the same results, and nothing is left behind."""
 
 import gc
+import os
 import signal
 import sys
 import threading
@@ -45,6 +46,7 @@ from skorch.callbacks import Callback
 
 from torchblob import TorchBlobClassifier
 from torchblob.training import _rendezvous
+from torchblob.training._jobs import Job
 
 SECONDS = 60
 
@@ -343,6 +345,7 @@ def test_warnings_that_are_errors_are_those_of_their_fits():
     assert np.isnan(scores).tolist() == [True, False]
 
 
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 @pytest.mark.parametrize("where", ["training", "task", "nested"])
 def test_ctrl_c_ends_a_search_at_once(data, where):
     class Slow(OnePixel):
@@ -360,8 +363,6 @@ def test_ctrl_c_ends_a_search_at_once(data, where):
         "task": GridSearchCV(Slow(), {}, cv=KFold(100)),
         "nested": GridSearchCV(GridSearchCV(make(max_epochs=10**7), GRID), {}),
     }
-    # In the background, where CI is, programs begin with Ctrl-C turned off.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=interrupt)
     thread.start()
     begin = time.monotonic()
@@ -370,8 +371,20 @@ def test_ctrl_c_ends_a_search_at_once(data, where):
             work[where].fit(*data)
     finally:
         thread.join()
-        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begin < 5
+    with together():  # and the next works
+        assert np.isfinite(cross_val_score(make(), *data)).all()
+
+
+def test_ctrl_c_before_a_task_has_begun_ends_a_search_at_once(data, monkeypatch):
+    def interrupted(job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_rendezvous, "GRACE", 2.0 * SECONDS)
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "go_on", interrupted)
+        with together(), pytest.raises(KeyboardInterrupt):
+            cross_val_score(make(), *data)
     with together():  # and the next works
         assert np.isfinite(cross_val_score(make(), *data)).all()
 
@@ -432,6 +445,19 @@ def test_tasks_may_be_made_by_fits_and_by_searches(data, stacks):
     assert scores == [cross_val_score(make(), *data).mean()] * 3
 
 
+def test_an_open_parallel_serves_other_tasks_and_what_makes_them():
+    def task(k):
+        return powers(joblib.delayed(pow)(k, n) for n in (1, 2))
+
+    def make_tasks():
+        for k in range(3):
+            yield joblib.delayed(task)(*powers([joblib.delayed(pow)(k, 1)]))
+
+    with together(), joblib.Parallel() as powers:
+        found = joblib.Parallel(pre_dispatch=1)(make_tasks())
+        assert found == [[0, 0], [1, 1], [2, 4]]
+
+
 def test_results_are_not_kept(data):
     class Result:
         pass
@@ -459,6 +485,53 @@ def test_a_parallel_that_has_failed_can_be_used_again():
         with pytest.raises(ZeroDivisionError):
             parallel(joblib.delayed(divmod)(1, k) for k in (3, 2, 1, 0, 1))
         assert parallel([joblib.delayed(abs)(-1)]) == [1]
+
+
+def test_a_task_that_is_cancelled_trains_no_more_and_leaves_its_memory(data, stacks):
+    def fit_and_fail():
+        make().fit(*data)
+        raise ZeroDivisionError
+
+    def fit_again_and_again():
+        make().fit(*data)
+        try:
+            make().fit(*data)  # waits to be trained when the other task has failed
+        finally:
+            make().fit(*data)
+
+    def task():
+        with pytest.raises(ZeroDivisionError):
+            joblib.Parallel()(
+                joblib.delayed(part)() for part in (fit_and_fail, fit_again_and_again)
+            )
+        joblib.Parallel()(joblib.delayed(make().fit)(*data) for _ in range(2))
+
+    # A second fit may begin while one waits, but not while two do.
+    with together(max_bytes=20_000):
+        joblib.Parallel()([joblib.delayed(task)()])
+    assert stacks == [2, 2]
+
+
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
+def test_a_task_that_outlives_an_interrupt_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(_rendezvous, "GRACE", 0.0)
+    goes_on = threading.Event()
+
+    def interrupt_and_go_on():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        goes_on.wait(SECONDS)
+
+    rendezvous = _rendezvous.Rendezvous(most_jobs=1)
+    try:
+        job = rendezvous.submit(interrupt_and_go_on, None)
+        with pytest.raises(KeyboardInterrupt):
+            job.get()
+        with pytest.raises(RuntimeError, match="no task can go on"):
+            job.get()
+    finally:
+        goes_on.set()
+        job.join()
+        rendezvous.close()
 
 
 def test_a_search_tells_how_far_it_is(data, capsys):
@@ -504,7 +577,9 @@ def test_an_error_of_joblib_names_the_backend_as_the_user_does(data):
         joblib.Parallel(return_as="generator")(joblib.delayed(len)([]) for _ in "ab")
 
 
-def test_memory_that_is_free_is_known():
+def test_memory_that_is_free_is_known_or_four_gigabytes(monkeypatch):
     assert _rendezvous.free_bytes(torch.device("cpu")) > 2**20
     if sys.platform == "linux":
         assert _rendezvous.free_bytes(torch.device("cpu")) < 2**50
+    monkeypatch.delattr(os, "sysconf", raising=False)  # as on Windows
+    assert _rendezvous.free_bytes(torch.device("cpu")) == 4 * 2**30

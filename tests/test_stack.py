@@ -15,6 +15,7 @@ from torchblob.training import _engine, _layout, _threads, train
 from torchblob.training._groups import Group
 from torchblob.training._layout import Layout, Shape
 from torchblob.training._task import Member
+from torchblob.training._weights import StackedWeights
 
 
 @pytest.fixture(scope="module")
@@ -265,8 +266,11 @@ def test_a_trained_network_keeps_nothing_of_the_stack(data):
             assert parameter.grad is None
 
 
+@pytest.mark.parametrize(
+    ("part", "method"), [(Group, "__init__"), (StackedWeights, "show_gradients")]
+)
 def test_an_interrupt_before_the_first_step_leaves_the_network_as_it_was(
-    data, monkeypatch
+    data, monkeypatch, part, method
 ):
     net, task = prepare(*data)
     before = weights(net)
@@ -274,7 +278,7 @@ def test_an_interrupt_before_the_first_step_leaves_the_network_as_it_was(
     def interrupted(self, *args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Group, "__init__", interrupted)
+    monkeypatch.setattr(part, method, interrupted)
     with pytest.raises(KeyboardInterrupt):
         train([Member(net, task)])
     assert torch.equal(weights(net), before)

@@ -239,6 +239,21 @@ def test_values_that_look_alike_or_are_arrays_are_told_apart(small):
         assert len(set(names)) == 2
 
 
+def test_names_are_exact_where_all_else_does_not_tell_candidates_apart(small):
+    grids = [
+        {"lr": [0.30001, 0.30002], "hidden_units": [2]},
+        {"lr": [0.30001], "hidden_units": [4]},
+    ]
+    search = GridSearchCV(make(n_iter_no_change=10), grids, cv=2).fit(*small)
+    search.best_params_ = {"lr": 0.30001, "hidden_units": 4}  # none differ in lr alone
+    display = curves_of_search(search, *small, param="lr")
+    assert [candidate.name for candidate in display.candidates_] == [
+        "lr=0.30001, hidden_units=2",
+        "lr=0.30001, hidden_units=4",
+        "lr=0.30002, hidden_units=2",
+    ]
+
+
 def test_a_step_that_can_not_be_fitted_leaves_its_candidate_out(small):
     model = make_pipeline(PCA(), make(n_iter_no_change=10))
     with pytest.warns((FitFailedWarning, UserWarning)):
@@ -302,10 +317,11 @@ def test_a_candidate_that_can_not_be_trained_is_left_out_with_a_warning(small):
         curves_of_search(search, X, y)
 
 
-def test_folds_of_groups_and_pipelines_in_pipelines_are_followed(small):
+@pytest.mark.parametrize("steps", [[StandardScaler()], []], ids=["scaler", "no step"])
+def test_folds_of_groups_and_pipelines_in_pipelines_are_followed(small, steps):
     X, y = small
     groups = np.arange(len(y)) % 4
-    model = make_pipeline(StandardScaler(), make_pipeline(StandardScaler(), make()))
+    model = make_pipeline(StandardScaler(), make_pipeline(*steps, make()))
     grid = {"pipeline__torchblobclassifier__lr": [0.1, 0.3]}
     search = GridSearchCV(model, grid, cv=GroupKFold(4)).fit(X, y, groups=groups)
     display = curves_of_search(search, X, y, groups=groups)

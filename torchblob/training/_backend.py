@@ -58,7 +58,7 @@ class TorchBlobBackend(ParallelBackendBase):
         super().__init__(nesting_level, inner_max_num_threads)
         self._max_bytes = max_bytes
         self._rendezvous: Rendezvous | None = None
-        self._is_nested = self._freezes = False
+        self._is_taken = self._is_nested = self._freezes = False
         # Not to keep what they return.
         self._jobs: WeakSet[Job] = WeakSet()
 
@@ -74,12 +74,17 @@ class TorchBlobBackend(ParallelBackendBase):
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **kwargs: Any) -> int:
         """Prepare for the calls of a :class:`joblib.Parallel`."""
-        if self._rendezvous is not None:
-            # In use, by a call whose tasks are still being made: by this one.
+        if self._is_taken:
+            # By another, which is open, or whose tasks make calls while they are made.
             level = self.nesting_level
             raise FallbackToBackend(TorchBlobBackend(level, max_bytes=self._max_bytes))
         self._most_jobs: int = super().configure(n_jobs, parallel, **kwargs)
+        self._is_taken = True
         return self._most_jobs
+
+    def terminate(self) -> None:
+        """Let go of the :class:`joblib.Parallel` that it was prepared for."""
+        self._is_taken = False
 
     def submit(
         self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None

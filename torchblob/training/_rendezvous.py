@@ -166,9 +166,8 @@ class Rendezvous:
         """End the job whose turn it is, which may run on; wait a little for it."""
         job.cancelled = True
         end = time.monotonic() + GRACE
-        while not job.done and (seconds := end - time.monotonic()) > 0:
-            if job.begun:
-                job.go_on()  # if it has paused in the meantime
+        while job.begun and not job.done and (seconds := end - time.monotonic()) > 0:
+            job.go_on()  # if it has paused in the meantime
             job.turn_ended.wait(seconds)
         if job.done:
             self._live.discard(job)

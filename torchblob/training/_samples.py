@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -205,9 +205,7 @@ class Pass:
 
         All tensors stay where they are.
         """
-        if self.index is None:
-            raise ValueError("a pass without an index has the order of its rows")
-        self.index.copy_(index)
+        cast(torch.Tensor, self.index).copy_(index)
         y, shares, totals = self._in_this_order()
         self.y.copy_(y)
         self.shares.copy_(shares)

@@ -205,12 +205,16 @@ def memory_of(net: BlobNet) -> Memory:
     ------
     NotStorableError
         If its optimizer or its history remembers what is neither number nor tensor, or
-        weights of its module are computed from others.
+        its module is not as the net has made it.
     """
     try:
         parameters = parameters_of(net.module_)
     except ValueError as error:
         raise NotStorableError(str(error)) from error
+    if not net.module_.is_as_made:
+        raise NotStorableError("a layer of the network was changed, or has a hook")
+    if any(parameter.dtype != net.dtype for parameter in parameters):
+        raise NotStorableError(f"the network is not of {net.dtype} any longer")
     tensors = dict(zip(_names(len(parameters)), map(_kept, parameters), strict=True))
     numbers = {}
     for i, parameter in enumerate(parameters):
