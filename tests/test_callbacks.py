@@ -525,6 +525,20 @@ def test_ctrl_c_warns_and_keeps_the_model_as_far_as_it_came(small, n_epochs, cal
     assert clf.predict_proba(small[0]).shape == (120, 3)
 
 
+def test_ctrl_c_ends_a_partial_fit_and_the_loop_around_it(small, monkeypatch):
+    clf = fit(*small, max_epochs=3)
+    before, history = weights(clf), len(clf.history_)
+
+    def begin_epoch(engine, epoch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "begin_epoch", begin_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        clf.partial_fit(*small)
+    assert torch.equal(weights(clf), before)
+    assert len(clf.history_) == history
+
+
 def test_ctrl_c_does_not_hide_that_the_training_has_diverged(small, monkeypatch):
     clf = fit(*small, max_epochs=5)
     before = clf.predict_proba(small[0])
@@ -590,6 +604,25 @@ def test_a_pruned_model_can_not_be_trained_further(small):
     compute_from_another(clf.module_.linear_layers[0])
     before = clf.predict_proba(small[0])
     with pytest.raises(ValueError, match="layer 0 is none: it is computed"):
+        clf.partial_fit(*small)
+    np.testing.assert_array_equal(clf.predict_proba(small[0]), before)
+
+
+def replace_an_activation(module):
+    module.linear_layer_stack[1] = torch.nn.Tanh()
+
+
+def add_a_hook(module):
+    module.register_forward_hook(lambda module, args, output: output + 1)
+
+
+@pytest.mark.parametrize("change", [replace_an_activation, add_a_hook])
+def test_a_model_that_was_changed_can_not_be_trained_further(small, change):
+    clf = fit(*small, max_epochs=3)
+    change(clf.module_)
+    before = clf.predict_proba(small[0])
+    message = "can't go on from the last fit: a layer .* was changed, or has a hook"
+    with pytest.raises(ValueError, match=message):
         clf.partial_fit(*small)
     np.testing.assert_array_equal(clf.predict_proba(small[0]), before)
 

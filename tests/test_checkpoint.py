@@ -342,7 +342,7 @@ def test_a_checkpoint_that_lacks_what_the_fit_needs_is_an_error(
     _checkpoint.write(kept, path)
     before = make(early_stopping=True).fit(*small)
     before.set_params(warm_start=True)
-    with pytest.raises(ValueError, match=message + r".*Delete it to start anew"):
+    with pytest.raises(ValueError, match=message + r".*delete the file to start"):
         before.fit(*small, checkpoint=path)
     assert before.history_.to_list() == history
 

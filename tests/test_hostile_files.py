@@ -85,13 +85,16 @@ def with_entry(*keys, value):
 
 def without_tensors(path):
     metadata = header_and_tensors(path)[0]["__metadata__"]
-    return to_safetensors({}, metadata)
+    return assembled({"__metadata__": metadata}, b"")
 
 
 def with_a_layer_of_three_inputs(path):
     metadata = header_and_tensors(path)[0]["__metadata__"]
     other = {"layer.1.weight": torch.ones(8, 3)}
-    return to_safetensors(from_safetensors(path.read_bytes()) | other, metadata)
+    path.write_bytes(
+        to_safetensors(from_safetensors(path.read_bytes()) | other, metadata)
+    )
+    return assembled(*header_and_tensors(path))
 
 
 def with_numbers_for_tensors(path):
@@ -119,13 +122,13 @@ def of_the_size_of_a_gigabyte(path):
 HISTORY = "memory", "history", 0
 HOSTILE = {
     "empty": (lambda path: b"", "no safetensors file"),
-    "pickle": (lambda path: pickle.dumps(Evil()), "no safetensors file, whose first"),
-    "pickle of torch": (lambda path: torch_file(), "no safetensors file, whose"),
-    "text": (lambda path: b"TorchBlobClassifier()" * 9, "no safetensors file, whose"),
+    "pickle": (lambda path: pickle.dumps(Evil()), "no safetensors file, which begins"),
+    "pickle of torch": (lambda path: torch_file(), "no safetensors file, which"),
+    "text": (lambda path: b"TorchBlobClassifier()" * 9, "no safetensors file, which"),
     "truncated": (lambda path: path.read_bytes()[:-9], "no safetensors file"),
     "half a header": (lambda path: path.read_bytes()[:99], "no safetensors file"),
     "appended to": (lambda path: path.read_bytes() + b"x", "no safetensors file"),
-    "a large header": (of_the_size_of_a_gigabyte, "that of more than 16777216 bytes"),
+    "a large header": (of_the_size_of_a_gigabyte, "that is over 16777216 bytes"),
     "ten gigabytes": (ten_gigabytes, "no safetensors file"),
     "another's": (
         lambda path: to_safetensors({"a": torch.ones(2)}),

@@ -726,7 +726,7 @@ def test_prediction_needs_the_features_of_the_fit(small):
 
 
 def test_a_network_without_memory_for_it_is_an_error_that_names_it():
-    message = r"Classifier: there is no memory .*got \(1000000, 1000000000\) for 4 "
+    message = r"Classifier: there is no memory .*got \(1000000, 1000000000\) for 2 "
     with pytest.raises(MemoryError, match=message):
         make(hidden_units=(10**6, 10**9)).fit(X0, Y0)
 

@@ -22,6 +22,7 @@ from torchblob.training._predictions import walk
 from torchblob.training._samples import Samples
 from torchblob.training._sections import copy_state
 from torchblob.training._snapshot import (
+    CHANGED,
     Memory,
     memory_of,
     params_from,
@@ -133,8 +134,8 @@ class BlobNet(NeuralNetClassifier):
         Raises
         ------
         ValueError
-            If the shapes of the layers or the optimizers differ, or a layer's weights
-            are not parameters.
+            If the shapes of the layers or the optimizers differ, or the other's module
+            is not as it was made.
         """
         layers, others = self.module_.linear_layers, other.module_.linear_layers
         now, before = ([tuple(la.weight.shape) for la in of] for of in (layers, others))
@@ -145,6 +146,8 @@ class BlobNet(NeuralNetClassifier):
         parameters = zip(
             parameters_of(self.module_), parameters_of(other.module_), strict=True
         )
+        if not other.module_.is_as_made:
+            raise ValueError(CHANGED)
         for parameter, its in parameters:
             with torch.no_grad():
                 parameter.copy_(its)

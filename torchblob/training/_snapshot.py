@@ -74,6 +74,9 @@ REMEMBERED = {
 OPTIONAL = {"momentum_buffer"}
 """What some of them remember only with momentum."""
 
+CHANGED = "a layer of the network was changed, or has a hook"
+"""Why a net is more than its settings and weights."""
+
 RATES = ("lr", "initial_lr")
 """Settings of an optimizer that change in the course of a training."""
 
@@ -212,7 +215,7 @@ def memory_of(net: BlobNet) -> Memory:
     except ValueError as error:
         raise NotStorableError(str(error)) from error
     if not net.module_.is_as_made:
-        raise NotStorableError("a layer of the network was changed, or has a hook")
+        raise NotStorableError(CHANGED)
     if any(parameter.dtype != net.dtype for parameter in parameters):
         raise NotStorableError(f"the network is not of {net.dtype} any longer")
     tensors = dict(zip(_names(len(parameters)), map(_kept, parameters), strict=True))
