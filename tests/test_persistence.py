@@ -269,7 +269,7 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_file(small, path, proces
     [
         (
             OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
-            r"No space left on device: '.*model.safetensors'",
+            r"No space left on device: '.*model.safetensors'$",
         ),
         (KeyboardInterrupt(), "^$"),
     ],
@@ -294,7 +294,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_other(
 
 def test_a_folder_that_cannot_be_written_is_an_error(small, tmp_path):
     clf = fit(*small)
-    with pytest.raises(FileNotFoundError, match=r"none/model.safetensors'"):
+    with pytest.raises(FileNotFoundError, match=r"none/model.safetensors'$"):
         torchblob.save(clf, tmp_path / "none" / "model.safetensors")
     with pytest.raises(OSError, match=r"tests/test_persistence.py/model'"):
         torchblob.save(clf, Path(__file__) / "model")
@@ -304,6 +304,35 @@ def test_a_folder_that_cannot_be_written_is_an_error(small, tmp_path):
 def test_a_folder_that_is_read_only_is_an_error(small):
     with pytest.raises(PermissionError, match=r"'/sys/model.safetensors'"):
         torchblob.save(fit(*small), "/sys/model.safetensors")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_what_is_no_file_is_not_replaced(small, path):
+    os.mkfifo(path)
+    with pytest.raises(OSError, match=r"Not a regular file: '.*model.safetensors'$"):
+        torchblob.save(fit(*small), path)
+    assert path.is_fifo()
+
+
+@pytest.mark.parametrize("path", [3, None, True])
+def test_what_is_no_path_is_an_error_that_says_who_needs_one(small, path):
+    clf = fit(*small)
+    calls = {
+        "torchblob.save": lambda: torchblob.save(clf, path),
+        "torchblob.load": lambda: torchblob.load(path),
+        "to_onnx": lambda: torchblob.to_onnx(clf, path),
+    }
+    if path is not None:
+        name = "TorchBlobClassifier.fit, as checkpoint,"
+        calls[name] = lambda: clf.fit(*small, checkpoint=path)
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=f"^{name} needs a path, .* Got {path!r}"):
+            call()
+
+
+def test_a_path_may_be_bytes(small, path):
+    torchblob.save(fit(*small), os.fsencode(path))
+    assert torchblob.load(os.fsencode(path)).n_iter_ == 10
 
 
 def test_a_link_stays_a_link(small, tmp_path):
@@ -321,6 +350,9 @@ def test_a_file_can_be_read_by_others_as_the_user_wants(small, path):
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o640
+    path.chmod(0o600)
+    torchblob.save(fit(*small), path)
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_skops_keeps_a_classifier_and_trusts_two_types(small):

@@ -92,7 +92,7 @@ class Checkpoint:
     def __init__(
         self, path: str | os.PathLike[str], estimator: TorchBlobClassifier
     ) -> None:
-        self._path = path_of(path, f"{type(estimator).__name__}.fit(checkpoint=...)")
+        self._path = path_of(path, f"{type(estimator).__name__}.fit, as checkpoint,")
         self._estimator = estimator
         self._kept: Model | None = None
         self.seed: int | None = None
