@@ -1,5 +1,6 @@
 """What callbacks see and change, skorch's and scikit-learn's, and what is printed."""
 
+import pickle
 import re
 
 import numpy as np
@@ -539,6 +540,25 @@ def test_ctrl_c_ends_a_partial_fit_and_the_loop_around_it(small, monkeypatch):
     assert len(clf.history_) == history
 
 
+@pytest.mark.parametrize("callbacks", [None, [Callback()]])
+def test_ctrl_c_within_the_first_step_leaves_an_optimizer_that_can_go_on(
+    small, monkeypatch, callbacks
+):
+    init_group = torch.optim.Adam._init_group
+
+    def begin(optimizer, group, *args):
+        result = init_group(optimizer, group, *args)
+        del optimizer.state[group["params"][-1]]["exp_avg"]
+        monkeypatch.setattr(torch.optim.Adam, "_init_group", init_group)
+        raise KeyboardInterrupt(result)
+
+    monkeypatch.setattr(torch.optim.Adam, "_init_group", begin)
+    with pytest.warns(UserWarning, match="interrupted"):
+        clf = fit(*small, optimizer="adam", callbacks=callbacks)
+    clf = pickle.loads(pickle.dumps(clf))
+    assert clf.partial_fit(*small).n_iter_ == 1
+
+
 def test_ctrl_c_does_not_hide_that_the_training_has_diverged(small, monkeypatch):
     clf = fit(*small, max_epochs=5)
     before = clf.predict_proba(small[0])
@@ -597,6 +617,7 @@ def test_ctrl_c_while_the_best_weights_are_kept_keeps_those_before(small, monkey
         clf = fit(*small, max_epochs=30, **params)
     before = fit(*small, max_epochs=14, **params)
     assert torch.equal(weights(clf), weights(before))
+    assert clf.best_epoch_ == before.best_epoch_ < clf.n_iter_
 
 
 def test_a_pruned_model_can_not_be_trained_further(small):

@@ -14,10 +14,10 @@ from helpers import weights
 from scipy import sparse
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
 
 import torchblob
-from torchblob import TorchBlobClassifier, _checkpoint
+from torchblob import TorchBlobClassifier, _checkpoint, _data, _problem
 
 
 class Died(BaseException):
@@ -81,6 +81,18 @@ def counting(params, lr, weight_decay):
     return Counting(params, lr, weight_decay=weight_decay)
 
 
+class Accelerating(torch.optim.SGD):
+    """Raises its momentum, a setting, with each step."""
+
+    def step(self, closure=None):
+        self.param_groups[0]["momentum"] += 0.05
+        return super().step(closure)
+
+
+def accelerating(params, lr, weight_decay):
+    return Accelerating(params, lr, weight_decay=weight_decay)
+
+
 FITS = {
     "all rows": {},
     "batches": {"batch_size": 32, "momentum": 0.9, "dropout": 0.2},
@@ -96,6 +108,7 @@ FITS = {
     "score": {"early_stopping": True, "scoring": "accuracy", "batch_size": 32},
     "own optimizer": {"optimizer": nadam, "lr": 0.01, "lr_schedule": "linear"},
     "memory of its own": {"optimizer": counting},
+    "settings of its own": {"optimizer": accelerating},
     "float32": {"dtype": "float32", "class_weight": "balanced"},
 }
 
@@ -283,6 +296,84 @@ def test_a_checkpoint_of_other_data_is_an_error(small, path):
         make().fit(X, y.astype(str), checkpoint=path)
 
 
+def test_a_warm_start_from_another_model_is_an_error(small, path):
+    make(random_state=None, warm_start=True).fit(*small).fit(*small, checkpoint=path)
+    other = make(random_state=None, warm_start=True).fit(*small)
+    with pytest.raises(ValueError, match="a fit that went on from another one"):
+        other.fit(*small, checkpoint=path)
+
+
+def test_a_fit_goes_on_in_its_precision_where_another_would_be_the_default(
+    small, path, die_after, monkeypatch
+):
+    expected = make().fit(*small)
+    die_after(3)
+    with pytest.raises(Died):
+        make().fit(*small, checkpoint=path)
+    # As on a GPU, where the default is float32 for all data.
+    monkeypatch.setattr(_problem, "is_float64", lambda X: False)
+    clf = make().fit(*small, checkpoint=path)
+    assert torch.equal(weights(clf), weights(expected))
+
+
+def test_a_fit_goes_on_where_its_features_stay_on_the_host(
+    small, path, die_after, monkeypatch
+):
+    expected = make(batch_size=50).fit(*small)
+    die_after(3)
+    with pytest.raises(Died):
+        make(batch_size=50).fit(*small, checkpoint=path)
+    to_features, calls = _data.to_features, []
+
+    def without_room(*args):
+        calls.append(args)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError
+        return to_features(*args)
+
+    monkeypatch.setattr(_data, "to_features", without_room)
+    with pytest.warns(RuntimeWarning, match="They stay in that of the host"):
+        clf = make(batch_size=50).fit(*small, checkpoint=path)
+    assert torch.equal(weights(clf), weights(expected))
+
+
+def test_a_schedule_by_a_callback_goes_on_where_it_was(small, path, die_after):
+    def one_cycle():
+        policy = torch.optim.lr_scheduler.OneCycleLR
+        return LRScheduler(policy, max_lr=0.5, total_steps=12)
+
+    expected = make(callbacks=[one_cycle()]).fit(*small)
+    die_after(5)
+    with pytest.raises(Died):
+        make(callbacks=[one_cycle()]).fit(*small, checkpoint=path)
+    with pytest.warns(UserWarning, match="goes on after epoch 4; its callbacks"):
+        clf = make(callbacks=[one_cycle()]).fit(*small, checkpoint=path)
+    rates = [history[:, "event_lr"] for history in (clf.history_, expected.history_)]
+    assert rates[0] == rates[1]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"callbacks": [Callback()]},
+        {"optimizer": accelerating},
+        {"scoring": lambda clf, X, y: 0.5, "early_stopping": True},
+        {"random_state": np.random.RandomState(0)},
+    ],
+    ids=["callbacks", "optimizer", "scoring", "random_state"],
+)
+def test_a_checkpoint_is_loaded_without_the_code_of_its_fit(small, path, params):
+    clf = make(**params).fit(*small, checkpoint=path)
+    same = torchblob.load(path, "cpu")
+    np.testing.assert_array_equal(
+        same.predict_proba(small[0]), clf.predict_proba(small[0])
+    )
+    name = next(iter(params))
+    assert getattr(same, name) == getattr(TorchBlobClassifier(), name)
+    assert same.max_epochs == 12
+    same.partial_fit(*small)
+
+
 def test_what_may_change_when_a_fit_goes_on(small, path, die_after, capsys):
     die_after(3)
     with pytest.raises(Died):
@@ -313,6 +404,14 @@ def without_history(header, tensors):
     header["memory"]["history"] = []
 
 
+def with_all_epochs(header, tensors):
+    header["training"]["is_over"] = False
+
+
+def with_a_best_loss_of_another_kind(header, tensors):
+    header["training"]["stopping"]["best"] = 10**400
+
+
 def without_a_layer(header, tensors):
     del tensors["layer.0.weight"]
 
@@ -325,8 +424,10 @@ def without_best_weights(header, tensors):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (with_another_seed, "it has the seed 9223372036854775808"),
-        (without_history, "the history lacks epochs before those of the fit"),
+        (with_another_seed, r"'seed' must be in the range \[0, 2\*\*63\), not 922337"),
+        (without_history, "its history has -12 of 12 epochs of the fit"),
+        (with_all_epochs, "its history has 12 of 12 epochs of the fit"),
+        (with_a_best_loss_of_another_kind, "'best' must be float, not 1000000000000"),
         (without_a_layer, r"layer\.0\.weight must be of shape .*, not missing"),
         (without_best_weights, "the best weights are not of the network's shape"),
     ],
@@ -352,6 +453,24 @@ def test_where_no_checkpoint_can_be_written_the_fit_does_not_begin(small, tmp_pa
         make().fit(*small, checkpoint=tmp_path / "none" / "fit")
     with pytest.raises(ValueError, match="checkpoint, and the classes are of float128"):
         make().fit(small[0], small[1].astype("g"), checkpoint=tmp_path / "fit")
+
+
+def test_a_write_that_fails_is_not_tried_again_at_once(small, path, monkeypatch):
+    write, writes = _checkpoint.write, []
+
+    def fill_the_disk(model, path):
+        writes.append(path)
+        if len(writes) > 1:
+            time.sleep(0.01)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(model, path)
+
+    monkeypatch.setattr(_checkpoint, "write", fill_the_disk)
+    monkeypatch.setattr(_checkpoint, "SECONDS", 0.0)
+    monkeypatch.setattr(_checkpoint, "SHARE", 1e-9)
+    with pytest.warns(RuntimeWarning, match="trains on without: .*No space"):
+        make().fit(*small, checkpoint=path)
+    assert len(writes) == 2  # at the start and at the end
 
 
 def test_a_full_disk_is_a_warning_and_the_fit_goes_on(

@@ -119,6 +119,13 @@ def of_the_size_of_a_gigabyte(path):
     return struct.pack("<Q", 2**30) + b"{}"
 
 
+def with_a_long_name(path):
+    """Return a file of few bytes whose class labels would have a gigabyte."""
+    names = ["a" * 2**22, *(str(number) for number in range(100))]
+    return with_entry("classes", value={"dtype": "str", "values": names})(path)
+
+
+NAN = float("nan")
 HISTORY = "memory", "history", 0
 HOSTILE = {
     "empty": (lambda path: b"", "no safetensors file"),
@@ -166,8 +173,17 @@ HOSTILE = {
         with_entry("memory", "frozen", value=[[]]),
         "must be a list of int",
     ),
-    "rates": (with_entry("memory", "rates", value=[]), "'rates' must be of 1 group"),
+    "rates": (
+        with_entry("memory", "rates", value=[]),
+        "'rates' must have an entry for each group",
+    ),
     "of rates": (with_entry("memory", "rates", value=[{"lr": "x"}]), "'lr' must be"),
+    "uphill": (with_entry("memory", "rates", value=[{"lr": -0.1}]), "lr' must be in"),
+    "no rate": (with_entry("memory", "rates", value=[{"lr": NAN}]), "lr' must be in"),
+    "huge rate": (
+        with_entry("memory", "rates", value=[{"lr": 10**400}]),
+        "'lr' must be in",
+    ),
     "number": (with_entry("memory", "numbers", value={"x": 1}), "of no parameter"),
     "memory": (
         with_entry("memory", "numbers", value={"optimizer.0.step": 1}),
@@ -179,7 +195,7 @@ HOSTILE = {
     ),
     "memory of numbers": (
         with_numbers_for_tensors,
-        "optimizer.0.step must be a tensor, not 1",
+        "optimizer.0.step must be of shape .*, not 1",
     ),
     "loss": (with_entry(*HISTORY, "rows", 0, 2, value="x"), "'train_loss' must be"),
     "row": (with_entry(*HISTORY, "rows", 0, value=[]), "are no values of"),
@@ -188,6 +204,11 @@ HOSTILE = {
     "twice": (with_entry("classes", "values", value=[0, 0, 1]), "are no classes"),
     "of classes": (with_entry("classes", "values", value=["a", 0, 1]), "are no <i8"),
     "too large": (with_entry("classes", "values", value=[0, 1, 2**70]), "are no <i8"),
+    "far too large": (
+        with_entry("classes", value={"dtype": "<f4", "values": [0.0, 1e39, 1e40]}),
+        "are no classes of <f4",
+    ),
+    "long names": (with_a_long_name, "names of the classes are too long"),
     "objects": (with_entry("classes", "dtype", value="|O"), "no classes of"),
     "long": (with_entry("classes", "dtype", value="<U999999999"), "no classes of"),
     "names": (with_entry("feature_names", value=["a"]), "1 names for 4 features"),
@@ -236,6 +257,26 @@ def test_little_memory_does_for_hostile_files(path):
     command = [sys.executable, "-c", LOAD_ALL, *map(str, paths)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert run.stdout.split("\n")[:-1] == [str(path) for path in paths], run.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("exp_avg", torch.zeros(())),
+        ("exp_avg_sq", torch.zeros(8, 3)),
+        ("exp_avg", torch.zeros(8, 4, dtype=torch.float16)),
+        ("step", torch.zeros(8, 4)),
+        ("step", torch.zeros((), dtype=torch.int64)),
+    ],
+)
+def test_what_an_optimizer_would_write_beyond_is_an_error(small, path, name, value):
+    clf = TorchBlobClassifier(optimizer="adam", device="cpu", max_epochs=5)
+    clf.set_params(n_iter_no_change=5).fit(*small)
+    weight = clf.module_.linear_layers[0].weight
+    clf.net_.optimizer_.state[weight][name] = value
+    torchblob.save(clf, path)
+    with pytest.raises(ValueError, match=f"optimizer.0.{name} must be of shape"):
+        torchblob.load(path, "cpu")
 
 
 ODD = [None, True, -1, 0, 2**63, 1e308, float("nan"), "", "x" * 999, [], [[]], {}]

@@ -513,6 +513,16 @@ WEIGHT = np.ones(6)
 BAD_DATA = {
     "1-d X": ((X0[:, 0], Y0), {}, "Expected 2D array, got 1D array"),
     "1-d tensor": ((torch.zeros(6), Y0), {}, r"TorchBlobClassifier.*Got shape \(6,\)"),
+    "tensor without values": (
+        (torch.zeros(6, 2, device="meta"), Y0),
+        {},
+        "TorchBlobClassifier needs X as a real, dense tensor.*on 'meta'",
+    ),
+    "nested tensor": (
+        (torch.nested.nested_tensor([torch.zeros(2)] * 6, layout=torch.jagged), Y0),
+        {},
+        "TorchBlobClassifier needs X as a real, dense tensor",
+    ),
     "sparse tensor": (
         (torch.zeros(6, 2).to_sparse(), Y0),
         {},

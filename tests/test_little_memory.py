@@ -77,6 +77,26 @@ def test_a_fit_goes_on_in_smaller_blocks_and_says_so_once(
     assert clf.n_iter_ == 5
 
 
+def test_blocks_stay_as_they_are_where_forgetting_others_makes_room(
+    data, monkeypatch, recwarn
+):
+    make_stage, sizes = Kernel._stage, []
+
+    def stage(kernel, n):
+        # Room for blocks of one size at a time.
+        if kernel._stages and n not in kernel._stages:
+            raise torch.OutOfMemoryError(f"tried to allocate {n} rows more")
+        sizes.append(n)
+        return make_stage(kernel, n)
+
+    expected = make(batch_size=99).fit(*data)
+    monkeypatch.setattr(Kernel, "_stage", stage)
+    clf = make(batch_size=99).fit(*data)
+    assert torch.equal(weights(clf), weights(expected))
+    assert set(sizes) == {99, 3}
+    assert not recwarn
+
+
 def test_a_fit_with_dropout_goes_on_in_smaller_blocks(data, limit_blocks):
     limit_blocks(100)
     with pytest.warns(RuntimeWarning, match="goes on with blocks of 150,"):

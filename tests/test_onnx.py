@@ -324,6 +324,15 @@ def test_layers_that_it_does_not_know_are_an_error(small, path, at, layer, messa
         to_onnx(clf, path)
 
 
+@pytest.mark.parametrize("at", [None, 1])
+def test_hooks_are_an_error(small, path, at):
+    clf = fit(*small)
+    module = clf.module_ if at is None else clf.module_.linear_layer_stack[at]
+    module.register_forward_hook(lambda module, args, output: output + 1)
+    with pytest.raises(ValueError, match="hooks"):
+        to_onnx(clf, path)
+
+
 def test_a_network_of_another_precision_is_an_error(small, path):
     clf = fit(*small)
     clf.module_.to(torch.bfloat16)

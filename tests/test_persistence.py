@@ -335,6 +335,23 @@ def test_a_path_may_be_bytes(small, path):
     assert torchblob.load(os.fsencode(path)).n_iter_ == 10
 
 
+def test_a_name_may_be_as_long_as_the_system_allows(small, tmp_path):
+    path = tmp_path / ("ä" * 127)
+    torchblob.save(fit(*small), path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_the_optimizer_remembers_may_be_infinite(small, path):
+    X, y = small
+    clf = fit(X, y, optimizer="adam")
+    for state in clf.net_.optimizer_.state.values():
+        state["exp_avg_sq"].fill_(float("inf"))
+    same = reload(clf, path)
+    for estimator in (clf, same):
+        estimator.partial_fit(X, y)
+    assert torch.equal(weights(same), weights(clf))
+
+
 def test_a_link_stays_a_link(small, tmp_path):
     target, link = tmp_path / "target", tmp_path / "link"
     link.symlink_to(target)

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from torchblob._facts import MalformedError, NotStorableError, check_names, field
+from torchblob._facts import (
+    MalformedError,
+    NotStorableError,
+    check_names,
+    field,
+    number,
+)
 from torchblob._files import path_of
 from torchblob._model_file import (
     BEST,
@@ -83,7 +89,7 @@ class Checkpoint:
 
     Attributes
     ----------
-    seed : int or None
+    seed, dtype : int or None, str or None
         Of the network, if the fit goes on.
     is_over : bool
         Whether the fit that goes on was over, and has only its result to give.
@@ -96,6 +102,7 @@ class Checkpoint:
         self._estimator = estimator
         self._kept: Model | None = None
         self.seed: int | None = None
+        self.dtype: str | None = None
         self.is_over = False
         self._due, self._has_warned = 0.0, False
         self._training: dict[str, Any] = {}
@@ -122,9 +129,8 @@ class Checkpoint:
             raise MalformedError("it is of a fit with other classes")
         self.is_over = field(training, "is_over", bool)
         of_net = field(field(header, "net", dict), "params", dict)
-        self.seed = field(of_net, "seed", int)
-        if not 0 <= self.seed < 2**63:
-            raise MalformedError(f"it has the seed {self.seed}")
+        self.seed = number(of_net, "seed", int)
+        self.dtype = field(field(header, "net", dict), "dtype", str)
 
     def start(self, net: BlobNet, task: Task) -> Task:
         """Begin to keep a training, or go on with the one that is kept.
@@ -159,7 +165,7 @@ class Checkpoint:
                 ) from error
             return replace(task, checkpoint=self)
         with self._about_the_file():
-            first = self._go_on(self._kept, net, task.stopping)
+            first = self._go_on(self._kept, net, task)
         if net.callbacks and not self.is_over:
             warnings.warn(
                 f"{type(self._estimator).__name__}.fit goes on after epoch {first}; "
@@ -168,7 +174,7 @@ class Checkpoint:
             )
         return replace(task, checkpoint=self, first_epoch=first)
 
-    def _go_on(self, kept: Model, net: BlobNet, stopping: EarlyStopping | None) -> int:
+    def _go_on(self, kept: Model, net: BlobNet, task: Task) -> int:
         """Make a net what it was; return how many epochs of its training are done."""
         header, tensors = kept
         training = field(header, "training", dict)
@@ -176,7 +182,10 @@ class Checkpoint:
         for name, value in self._training.items():
             if field(training, name, str, int) != value:
                 raise MalformedError(f"it is of a fit {OTHER[name]}")
+        if self.seed != net.seed:
+            raise MalformedError(f"it is of a fit {OTHER['epochs_before']}")
         remember(net, kept.memory)
+        stopping = task.stopping
         if stopping is not None:
             best = {
                 name.removeprefix(BEST): of
@@ -185,8 +194,10 @@ class Checkpoint:
             }
             stopping.resume(field(training, "stopping", dict), best, net.module_)
         first: int = len(net.history) - self._training["epochs_before"]
-        if first < 0:
-            raise MalformedError("the history lacks epochs before those of the fit")
+        if not (0 <= first < task.epochs or (self.is_over and first == task.epochs)):
+            raise MalformedError(
+                f"its history has {first} of {task.epochs} epochs of the fit"
+            )
         return first
 
     @property
@@ -223,6 +234,13 @@ class Checkpoint:
 
     def _write(self, net: BlobNet, stopping: EarlyStopping | None) -> None:
         begun = time.monotonic()
+        try:
+            self._write_now(net, stopping)
+        finally:
+            now = time.monotonic()
+            self._due = now + max(SECONDS, (now - begun) / SHARE)
+
+    def _write_now(self, net: BlobNet, stopping: EarlyStopping | None) -> None:
         fitted = copy.copy(self._estimator)
         fitted.net_ = net
         fitted.best_epoch_ = best_number(stopping, self._training["epochs_before"])
@@ -233,8 +251,6 @@ class Checkpoint:
         header, tensors = model_of(fitted, with_code=True)
         tensors |= {BEST + name: weight.cpu() for name, weight in best.items()}
         write(Model({**header, "training": training}, tensors), self._path)
-        now = time.monotonic()
-        self._due = now + max(SECONDS, (now - begun) / SHARE)
 
     @contextmanager
     def _about_the_file(self) -> Iterator[None]:
@@ -263,7 +279,7 @@ def _digest(task: Task) -> str:
         if samples is not None:
             at = np.unique(np.linspace(0, len(samples) - 1, ROWS).astype(int))
             rows = dense_rows(samples.X, torch.from_numpy(at).to(samples.y.device))
-            digest.update(repr((samples.X.shape, rows.dtype)).encode())
+            digest.update(repr((tuple(samples.X.shape), rows.dtype)).encode())
             for values in (rows, samples.y, samples.weight):
                 digest.update(values.cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -21,6 +21,7 @@ from torchblob._checkpoint import Checkpoint
 from torchblob._convergence import warn_if_unfinished
 from torchblob._data import (
     Table,
+    array_of,
     check_classes,
     check_features,
     check_table,
@@ -331,11 +332,14 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         The checkpoint is written after an epoch, at most once a second and for at most
         a twentieth of the time. A write that fails later is a warning, and the training
         goes on. The file is one that :func:`torchblob.load` can load, also from another
-        process and while the training goes on: it is the classifier as it is.
+        process and while the training goes on: it is the classifier as it is, without
+        parameters that are code, such as callbacks.
 
         Parameters, data and `random_state` must be the same when a fit goes on;
         `device`, `verbose` and `callbacks` may differ. What callbacks remember is not
-        kept. Of the features, a thousand rows are compared.
+        kept, and a fit that one of them has ended is over; so it is after a Ctrl-C
+        while one runs, which can't be told from that. Of the features, a thousand rows
+        are compared.
 
         Examples
         --------
@@ -354,8 +358,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             table = check_table(self, X, y, sample_weight, reset=last is None)
             self.classes_ = self._check_classes(table, last)
             kept = None if checkpoint is None else Checkpoint(checkpoint, self)
-            seed = None if kept is None else kept.seed
-            net = make_net(self, table.X, last, seed=seed)
+            seed, dtype = (None, None) if kept is None else (kept.seed, kept.dtype)
+            net = make_net(self, table.X, last, seed=seed, dtype=dtype)
             epochs_before = len(net.history)
             weighted = sample_weight is not None
             task = make_task(self, net, table, (X_val, y_val), weighted=weighted)
@@ -630,7 +634,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if not _is_dispatched(y):
             y = plain_labels(y)
             if isinstance(sample_weight, torch.Tensor):
-                sample_weight = sample_weight.detach().cpu().numpy()
+                sample_weight = array_of(sample_weight)
         return float(super().score(X, y, sample_weight))
 
     @property

@@ -146,12 +146,16 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
         return X
     if isinstance(X, torch.Tensor):
         name = type(estimator).__name__
-        if X.ndim != 2 or 0 in X.shape or X.is_complex() or X.layout != torch.strided:
+        # The shape of a nested tensor is an error.
+        shape = () if X.is_nested else tuple(X.shape)
+        is_plain = X.layout == torch.strided and not (X.is_quantized or X.is_meta)
+        if len(shape) != 2 or 0 in shape or X.is_complex() or not is_plain:
             raise ValueError(
                 f"{name} needs X as a real, dense tensor of shape (n_samples, "
-                f"n_features), at least (1, 1). Got shape {tuple(X.shape)}, {X.dtype}, "
-                f"{X.layout}. Use X.reshape(-1, 1) for a single feature, X.to_dense() "
-                "for a sparse tensor."
+                f"n_features), at least (1, 1). Got shape {shape}, {X.dtype}, "
+                f"{X.layout}, on {str(X.device)!r}. Use X.reshape(-1, 1) for a single "
+                "feature, X.to_dense() for a sparse tensor, X.dequantize() for a "
+                "quantized one."
             )
         return validate_data(estimator, X.detach(), reset=reset, skip_check_array=True)
     with _naming(estimator, "X"):
@@ -333,7 +337,7 @@ def check_labels(
             "class labels, an array of shape (n_samples,)."
         )
     if isinstance(y, torch.Tensor):
-        y = y.detach().cpu().numpy()
+        y = array_of(y)
     if not _are_labels(y):
         # Floats out of the range of ints, which it tries, are no labels.
         with _naming(estimator, what), np.errstate(invalid="ignore"):
@@ -344,6 +348,12 @@ def check_labels(
             check_classification_targets(y)
     _check_length(len(y), n_samples, what, name)
     return y
+
+
+def array_of(tensor: torch.Tensor) -> np.ndarray:
+    """Return labels or weights as an array; numpy has no bfloat16."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _are_labels(y: Any) -> bool:
@@ -398,7 +408,7 @@ def _check_length(length: int, n_samples: int, what: str, name: str) -> None:
 
 def plain_labels(y: Any) -> np.ndarray:
     """Return the labels of an array-like or tensor as an array, unchecked."""
-    y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+    y = array_of(y) if isinstance(y, torch.Tensor) else np.asarray(y)
     return _without_object_dtype(y)
 
 
@@ -438,7 +448,7 @@ def check_weights(
     if sample_weight is None:
         return np.ones(n_samples)
     if isinstance(sample_weight, torch.Tensor):
-        sample_weight = sample_weight.detach().cpu().numpy()
+        sample_weight = array_of(sample_weight)
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, sample_weight)
     with _naming(estimator, "sample_weight"):

@@ -55,6 +55,22 @@ def field(facts: Mapping[str, Any], name: str, *kinds: type) -> Any:
     return value
 
 
+def number(facts: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    """Return an entry that must be a number, of one of some types if they are given.
+
+    Raises
+    ------
+    MalformedError
+        If it is missing, of another type, or not in the range [0, 2**63).
+    """
+    value = field(facts, name, *(kinds or NUMBER))
+    if not 0 <= value < 2**63:
+        raise MalformedError(
+            f"{name!r} must be in the range [0, 2**63), not {value!r:.80}"
+        )
+    return value
+
+
 def list_of(facts: Mapping[str, Any], name: str, *kinds: type) -> list[Any]:
     """Return an entry that must be a list of values of some types.
 

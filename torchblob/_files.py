@@ -48,7 +48,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         file, such as a folder or a device.
     """
     target = Path(os.path.realpath(path))
-    part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+    # Names may have 255 bytes, of which a letter takes up to four.
+    part = target.with_name(f"{target.name[:60]}.{secrets.token_hex(4)}.part")
     try:
         if target.exists() and not target.is_file():
             raise OSError(errno.EINVAL, "Not a regular file")

@@ -54,6 +54,9 @@ ENTRIES = (
 )
 """What there is in the JSON; the last of a training that is not over."""
 
+MOST_LETTERS = 2**24
+"""What the names of classes may take, as numpy has them: all as long as the longest."""
+
 BEST = "best."
 """What the names of the weights begin with to which early stopping would return."""
 
@@ -98,9 +101,7 @@ def model_of(clf: TorchBlobClassifier, *, with_code: bool = False) -> Model:
     NotStorableError
         If something is not numbers and names.
     """
-    net, memory = settings_of(clf.net_), memory_of(clf.net_)
-    if net["optimizer"] is None and not with_code:
-        memory = memory.without_optimizer()
+    net, memory = settings_of(clf.net_), memory_of(clf.net_, with_groups=with_code)
     names = getattr(clf, "feature_names_in_", None)
     header = {
         "format": FORMAT,
@@ -238,6 +239,15 @@ def encode(value: Any, name: str, *, with_code: bool) -> Any:
         return {"code": getattr(value, "__qualname__", type(value).__qualname__)}
 
 
+def has_code(value: Any) -> bool:
+    """Return whether a parameter, as JSON has it, is code or has some in it."""
+    if isinstance(value, list):
+        return any(map(has_code, value))
+    return isinstance(value, dict) and (
+        "code" in value or any(map(has_code, value.values()))
+    )
+
+
 def decode(value: Any, name: str) -> Any:
     """Return the value of a parameter."""
     if isinstance(value, list):
@@ -274,8 +284,11 @@ def decode_classes(encoded: dict[str, Any]) -> np.ndarray:
     if name != "str" and not DTYPE_OF_CLASSES.fullmatch(name):
         raise MalformedError(f"there are no classes of {name!r:.80}")
     is_time = name[1] in "mM"
+    if name == "str" and len(values) * max(len(str(v)) for v in values) > MOST_LETTERS:
+        raise MalformedError("the names of the classes are too long")
     try:
-        array = np.array(values, dtype=np.int64 if is_time else name)
+        with np.errstate(over="ignore"):  # what is no number of this type shows below
+            array = np.array(values, dtype=np.int64 if is_time else name)
         classes = array.view(name) if is_time else array
         is_sound = array.tolist() == values and np.array_equal(
             np.unique(classes), classes

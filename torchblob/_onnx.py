@@ -16,7 +16,7 @@ from torch import nn
 from torchblob._classifier import TorchBlobClassifier
 from torchblob._files import path_of, write_atomically
 from torchblob._version import __version__
-from torchblob.nn import BlobModel
+from torchblob.nn import BlobModel, has_hooks
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -153,7 +153,7 @@ def _to_graph(module: BlobModel, labels: np.ndarray) -> _Graph:
     """Return what computes "label" and "probabilities" from "X"."""
     graph = _Graph(next(module.parameters()).dtype)
     with torch.no_grad():
-        logits = _add_layers(graph, module.linear_layer_stack)
+        logits = _add_layers(graph, module)
     graph.add("Softmax", logits, axis=1, output="probabilities")
     # Of the logits, as in `predict`: rounding makes more probabilities equal.
     codes = graph.add("ArgMax", logits, axis=1, keepdims=0)
@@ -245,12 +245,19 @@ class _Graph:
         return output
 
 
-def _add_layers(graph: _Graph, layers: nn.Sequential) -> str:
+def _add_layers(graph: _Graph, module: BlobModel) -> str:
     """Add the layers of a network, from "X" on, and return the name of the logits."""
-    values = "X"
+    values, layers = "X", module.linear_layer_stack
+    if has_hooks(module) or has_hooks(layers):
+        raise ValueError(
+            "to_onnx needs a network that is its layers. Got one with hooks: remove "
+            "them, or write the module with torch.onnx.export instead."
+        )
     for number, layer in enumerate(layers):
         if isinstance(layer, nn.Linear):
             values = _add_linear(graph, values, layer, number)
+        elif has_hooks(layer):
+            raise _unknown(layer, number, "it has hooks")
         elif type(layer) in ACTIVATIONS and _is_exact(layer):
             values = ACTIVATIONS[type(layer)](graph, values, layer)
         elif not isinstance(layer, nn.Dropout):

@@ -21,6 +21,7 @@ from torchblob._model_file import (
     Model,
     decode,
     decode_classes,
+    has_code,
     model_of,
     read,
     write,
@@ -171,6 +172,8 @@ def _classifier_of(
         raise MalformedError(f"it is of a {estimator!r:.80}")
     params = field(header, "params", dict)
     check_names(params, TorchBlobClassifier().get_params(), "params")
+    if "training" in header:  # of a checkpoint, in which code stands by its name
+        params = {name: of for name, of in params.items() if not has_code(of)}
     decoded = {name: decode(value, name) for name, value in params.items()}
     clf = TorchBlobClassifier(**decoded | {"device": device})
     clf._check_parameters()
@@ -179,7 +182,10 @@ def _classifier_of(
         if device != "auto":
             raise MalformedError("its network is of float64, which MPS devices lack")
         where = torch.device("cpu")
-    clf.net_ = BlobNet.restored(net, model.memory, str(where))
+    memory = model.memory
+    if net.get("optimizer") is None:
+        memory = memory.without_optimizer()
+    clf.net_ = BlobNet.restored(net, memory, str(where))
     clf.classes_ = decode_classes(field(header, "classes", dict))
     layers = clf.module_.linear_layers
     if len(clf.classes_) != layers[-1].out_features:

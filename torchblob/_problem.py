@@ -49,6 +49,7 @@ def make_net(
     last: BlobNet | None,
     *,
     seed: int | None = None,
+    dtype: str | None = None,
     keep_optimizer: bool = False,
 ) -> BlobNet:
     """Return a net, ready to train on data like `X`, with `estimator.classes_`.
@@ -63,6 +64,8 @@ def make_net(
         A net to go on from: its weights, history, seed and precision.
     seed : int, default=None
         Of the net; None draws one by `estimator.random_state`.
+    dtype : str, default=None
+        Its precision; None is `estimator.dtype`.
     keep_optimizer : bool, default=False
         Whether to take over the state of its optimizer too.
 
@@ -74,12 +77,12 @@ def make_net(
     """
     name = type(estimator).__name__
     device = resolve_device(estimator.device, name)
-    dtype = resolve_dtype(estimator.dtype, is_float64(X), device, name)
+    precision = resolve_dtype(dtype or estimator.dtype, is_float64(X), device, name)
     if last is not None:
-        dtype, seed = last.dtype, last.seed
+        precision, seed = last.dtype, last.seed
     elif seed is None:
         seed = _seed(estimator.random_state)
-    _check_range(estimator, dtype)
+    _check_range(estimator, precision)
     optimizer = estimator.optimizer
     optimizer_params: dict[str, Any] = {
         "optimizer__weight_decay": float(estimator.weight_decay)
@@ -106,7 +109,7 @@ def make_net(
         # A copy, since skorch's trim_for_prediction empties the list.
         callbacks=list(estimator.callbacks or ()),
         device=str(device),
-        dtype=dtype,
+        dtype=precision,
         seed=seed,
         verbose=estimator.verbose,
     )

@@ -33,6 +33,11 @@ def hidden_widths(hidden_units: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(int(width) for width in hidden_units)
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Return whether a module calls more than its own code when it is called."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 class Linear(nn.Linear):
     """torch's linear layer, with its initial weights drawn from a given generator.
 
@@ -158,8 +163,7 @@ class BlobModel(nn.Module):
         stack = self.linear_layer_stack
         layers = tuple(stack)
         return layers == self._layers_made and not any(
-            layer._forward_hooks
-            or layer._forward_pre_hooks
+            has_hooks(layer)
             or (isinstance(layer, nn.Linear) and "weight" not in layer._parameters)
             for layer in (self, stack, *layers)
         )

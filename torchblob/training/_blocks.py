@@ -37,33 +37,38 @@ class Blocks:
         Parameters
         ----------
         work : callable without arguments
-            Cuts `n` rows into blocks of `rows`, and can begin anew.
+            Cuts its rows into blocks of `rows`, and can begin anew.
         n : int
-            How many rows there are.
+            How many rows a block of its has at most, whatever `rows` is.
         forget : callable without arguments, default=None
-            Drops what the work has kept on the device.
+            Drops what was kept on the device; if that makes room, blocks stay as they
+            are.
 
         Raises
         ------
         torch.OutOfMemoryError
             If there is no memory for a single row.
         """
+        halves = forget is None
         while True:
+            rows = min(self.rows, n)
             try:
                 return work()
             except torch.OutOfMemoryError as error:
-                if min(self.rows, n) == 1:
+                if halves and rows == 1:
                     raise
                 reason = str(error)
             # Not in the handler, where the error keeps what is to be dropped.
             if forget is not None:
                 forget()
-            self._halve(min(self.rows, n), reason)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            if halves:
+                self._halve(rows, reason)
+            halves = True
 
     def _halve(self, rows: int, reason: str) -> None:
         self.rows = rows // 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(

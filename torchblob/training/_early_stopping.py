@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchblob._facts import NUMBER, MalformedError, check_names, field
+from torchblob._facts import MalformedError, check_names, field, number
 
 STATE = ("best", "best_epoch", "n_epochs", "epochs_without_progress")
 
@@ -88,12 +88,13 @@ class EarlyStopping:
             If it has not, or not for a module of this shape.
         """
         check_names(numbers, STATE, "stopping")
-        self.best = float(field(numbers, "best", *NUMBER))
-        self.best_epoch = field(numbers, "best_epoch", int, type(None))
-        self.n_epochs = field(numbers, "n_epochs", int)
-        self.epochs_without_progress = field(numbers, "epochs_without_progress", int)
-        if self.best_epoch is None:
+        self.best = field(numbers, "best", float)
+        self.best_epoch = None
+        self.n_epochs = number(numbers, "n_epochs", int)
+        self.epochs_without_progress = number(numbers, "epochs_without_progress", int)
+        if numbers.get("best_epoch") is None:
             return
+        self.best_epoch = number(numbers, "best_epoch", int)
         now = module.state_dict()
         if {k: (of.shape, of.dtype) for k, of in now.items()} != {
             k: (of.shape, of.dtype) for k, of in weights.items()

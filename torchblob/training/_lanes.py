@@ -72,13 +72,21 @@ class Lane:
             work = partial(self._sums_of_the_same, rows, self._descent)
         else:
             work = partial(self._sums_of_others, rows, batch)
-        return self._size.compute(work, at.stop - at.start, self._forget)
+        return self._compute(work, at)
 
     def evaluate(self, rows: Pass) -> list[torch.Tensor]:
         """Return the sums of losses and hits over the lane's part of all rows."""
         at = rows.batches[0]
         work = partial(self._sums_of_the_same, rows, self._evaluation)
-        return self._size.compute(work, at.stop - at.start, self._forget)
+        return self._compute(work, at)
+
+    def _compute(
+        self, work: Callable[[], list[torch.Tensor]], batch: slice
+    ) -> list[torch.Tensor]:
+        """Return sums over the lane's part of a batch, in blocks that fit."""
+        of_part = math.ceil((batch.stop - batch.start) / self._parts)
+        most = of_part if self.dropout is None else min(of_part, DROPOUT_ROWS)
+        return self._size.compute(work, most, self._forget)
 
     def _forget(self) -> None:
         """Drop buffers and steps, which need them."""

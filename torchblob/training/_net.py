@@ -24,6 +24,7 @@ from torchblob.training._sections import copy_state
 from torchblob.training._snapshot import (
     CHANGED,
     Memory,
+    drop_incomplete,
     memory_of,
     params_from,
     remember,
@@ -267,6 +268,7 @@ class BlobNet(NeuralNetClassifier):
             _train_together(member)
         except KeyboardInterrupt:
             self.was_interrupted_ = True
+            drop_incomplete(self.optimizer_)
         if member.error is not None:
             raise member.error
         if self.history and "train_loss" not in self.history[-1]:

@@ -20,6 +20,7 @@ from torchblob._facts import (
     check_names,
     field,
     list_of,
+    number,
     one_of,
     plain,
 )
@@ -99,7 +100,8 @@ class Memory(NamedTuple):
     def without_optimizer(self) -> Memory:
         """Return what there is for a net with another optimizer, of one group."""
         tensors = {k: of for k, of in self.tensors.items() if k.startswith("layer.")}
-        return Memory({**self.facts, "numbers": {}, "rates": [{}]}, tensors)
+        facts = {k: of for k, of in self.facts.items() if k != "groups"}
+        return Memory({**facts, "numbers": {}, "rates": [{}]}, tensors)
 
 
 def settings_of(net: BlobNet) -> dict[str, Any]:
@@ -151,11 +153,8 @@ def params_from(settings: Mapping[str, Any], widths: Sequence[int]) -> dict[str,
     params = field(settings, "params", dict)
     check_names(params, PARAMS, "params")
     for name in params:
-        value = field(params, name, *PARAMS[name])
-        if type(value) in NUMBER and not 0 <= value < 2**63:
-            raise MalformedError(
-                f"{name!r} must be in the range [0, 2**63), not {value}"
-            )
+        if type(field(params, name, *PARAMS[name])) in NUMBER:
+            number(params, name)
     optimizer: type[torch.optim.Optimizer] = torch.optim.SGD
     if settings.get("optimizer") is not None:
         optimizer = one_of(OPTIMIZERS, settings, "optimizer")
@@ -201,8 +200,16 @@ def widths_of(tensors: Mapping[str, torch.Tensor]) -> list[int]:
     return [shapes[0][1], *(units for units, _ in shapes)]
 
 
-def memory_of(net: BlobNet) -> Memory:
+def memory_of(net: BlobNet, *, with_groups: bool = False) -> Memory:
     """Return what a net has learned.
+
+    Parameters
+    ----------
+    net : BlobNet
+        The net.
+    with_groups : bool, default=False
+        Whether to keep all settings of its optimizer, which an optimizer of the user's
+        or a callback may change in the course of a training.
 
     Raises
     ------
@@ -236,7 +243,24 @@ def memory_of(net: BlobNet) -> Memory:
         "numbers": numbers,
         "history": _by_names(net.history),
     }
+    if with_groups:
+        facts["groups"] = [
+            {
+                name: plain(value, f"{name} of the optimizer")
+                for name, value in group.items()
+                if name != "params"
+            }
+            for group in net.optimizer_.param_groups
+        ]
     return Memory(facts, tensors)
+
+
+def drop_incomplete(optimizer: torch.optim.Optimizer) -> None:
+    """Drop what an optimizer had only begun to remember when it was interrupted."""
+    needed = REMEMBERED.get(type(optimizer), set()) - OPTIONAL
+    for of_one in optimizer.state.values():
+        if not needed <= of_one.keys():
+            of_one.clear()
 
 
 def remember(net: BlobNet, memory: Memory) -> None:
@@ -255,11 +279,13 @@ def remember(net: BlobNet, memory: Memory) -> None:
         If it is not that of such a net.
     """
     facts, tensors = memory
-    check_names(facts, ("frozen", "rates", "numbers", "history"), "memory")
+    check_names(facts, ("frozen", "rates", "groups", "numbers", "history"), "memory")
     parameters = parameters_of(net.module_)
     names = _names(len(parameters))
     for name, parameter in zip(names, parameters, strict=True):
         _check_like(tensors.get(name), parameter, name)
+        if not tensors[name].isfinite().all():
+            raise MalformedError(f"{name} has values that are infinite or NaN")
     frozen = list_of(facts, "frozen", int)
     if not set(frozen) <= set(range(len(parameters))):
         raise MalformedError(f"there are no such parameters as in 'frozen': {frozen}")
@@ -268,13 +294,13 @@ def remember(net: BlobNet, memory: Memory) -> None:
     of_optimizer = [name for name in tensors if name.startswith("optimizer.")]
     check_names(tensors, [*names, *of_optimizer], "tensors")
     groups = net.optimizer_.param_groups
-    rates = list_of(facts, "rates", dict)
-    if len(rates) != len(groups):
-        raise MalformedError(f"'rates' must be of {len(groups)} groups, not {rates}")
+    rates = _of_groups(facts, "rates", groups)
     for of_group in rates:
         check_names(of_group, RATES, "rates")
         for name in of_group:
-            field(of_group, name, *NUMBER)
+            number(of_group, name)
+    if "groups" in facts and (net.callbacks or net.optimizer not in ELEMENTWISE):
+        rates = _of_groups(facts, "groups", groups)
     with torch.no_grad():
         for i, (name, parameter) in enumerate(zip(names, parameters, strict=True)):
             parameter.copy_(tensors[name])
@@ -283,8 +309,23 @@ def remember(net: BlobNet, memory: Memory) -> None:
         for name, value in of_one.items():
             put_state(net.optimizer_, parameter, name, value)
     for group, of_group in zip(groups, rates, strict=True):
-        group.update(of_group)
+        for name, value in of_group.items():
+            is_tuple = isinstance(group.get(name), tuple)  # which JSON has not
+            group[name] = tuple(value) if is_tuple else value
     net.history_ = history
+
+
+def _of_groups(
+    facts: Mapping[str, Any], name: str, groups: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return an entry that has settings of each group of an optimizer's parameters."""
+    settings = list_of(facts, name, dict)
+    if len(settings) != len(groups) or any("params" in of for of in settings):
+        raise MalformedError(
+            f"{name!r} must have an entry for each group of parameters, "
+            f"{len(groups)}, not {settings!r:.80}"
+        )
+    return settings
 
 
 def _kept(tensor: torch.Tensor) -> torch.Tensor:
@@ -305,17 +346,16 @@ def _names(n_parameters: int) -> list[str]:
     return [name for pair in _pairs(n_parameters) for name in pair]
 
 
-def _check_like(tensor: torch.Tensor | None, like: torch.Tensor, name: str) -> None:
-    """Check that there is a tensor of the shape and precision of another, finite."""
-    if tensor is None or (tensor.shape, tensor.dtype) != (like.shape, like.dtype):
-        given = "missing"
-        if tensor is not None:
-            given = f"of shape {tuple(tensor.shape)} and {tensor.dtype}"
-        raise MalformedError(
-            f"{name} must be of shape {tuple(like.shape)} and {like.dtype}, not {given}"
-        )
-    if not tensor.isfinite().all():
-        raise MalformedError(f"{name} has values that are infinite or NaN")
+def _check_like(value: Any, like: torch.Tensor, name: str) -> None:
+    """Check that a value is a tensor of the shape and precision of another."""
+    given = "missing" if value is None else f"{value!r:.80}"
+    if isinstance(value, torch.Tensor):
+        if (value.shape, value.dtype) == (like.shape, like.dtype):
+            return
+        given = f"of shape {tuple(value.shape)} and {value.dtype}"
+    raise MalformedError(
+        f"{name} must be of shape {tuple(like.shape)} and {like.dtype}, not {given}"
+    )
 
 
 def _state_from(
@@ -325,27 +365,30 @@ def _state_from(
     parameters = parameters_of(net.module_)
     remembered = {k: of for k, of in tensors.items() if k.startswith("optimizer.")}
     remembered |= field(facts, "numbers", dict)
-    keys = [f"optimizer.{i}." for i in range(len(parameters))]
-    state: list[dict[str, Any]] = [{} for _ in keys]
+    state: dict[str, dict[str, Any]] = {
+        f"optimizer.{i}.": {} for i in range(len(parameters))
+    }
     for key, value in remembered.items():
         at = key.rfind(".") + 1
-        if key[:at] not in keys:
+        if key[:at] not in state:
             raise MalformedError(f"{key!r:.80} is of no parameter")
-        state[keys.index(key[:at])][key[at:]] = value
-    for parameter, of_one, key in zip(parameters, state, keys, strict=True):
-        if (known := REMEMBERED.get(net.optimizer)) is not None:
+        state[key[:at]][key[at:]] = value
+    known = REMEMBERED.get(net.optimizer)
+    for parameter, (key, of_one) in zip(parameters, state.items(), strict=True):
+        if known is not None:
             check_names(of_one, known, key)
             if of_one and not known - OPTIONAL <= of_one.keys():
                 raise MalformedError(f"{key} must have {sorted(known - OPTIONAL)}")
         for name, value in of_one.items():
-            if isinstance(value, torch.Tensor):
-                is_per_weight = known is not None and value.ndim > 0
-                _check_like(value, parameter if is_per_weight else value, key + name)
-            elif known is None or name in OPTIONAL:
-                field(of_one, name, *NUMBER, bool, type(None))
-            else:
-                raise MalformedError(f"{key}{name} must be a tensor, not {value!r:.80}")
-    return state
+            if known is None:
+                if not isinstance(value, torch.Tensor):
+                    field(of_one, name, *NUMBER, bool, type(None))
+            elif not (value is None and name in OPTIONAL):
+                like = parameter
+                if name == "step" and getattr(value, "dtype", None) in DTYPES.values():
+                    like = value.new_empty(())
+                _check_like(value, like, key + name)  # torch's kernels trust it
+    return list(state.values())
 
 
 def _by_names(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

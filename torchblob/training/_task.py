@@ -292,13 +292,13 @@ class Member:
 
     def _record_watched(self, row: dict[str, Any]) -> None:
         net, task = self.net, self.task
+        if task.stopping is not None and task.score is not None:
+            row["valid_score"] = task.score()
+        self._append(row)
         if task.stopping is not None:
-            if task.score is not None:
-                row["valid_score"] = task.score()
             watched = "valid_score" if task.score is not None else "valid_loss"
             task.stopping.update(row[watched], net.module_)
             self.done |= task.stopping.exhausted
-        self._append(row)
         number = len(net.history) - 1
         if net.verbose and self.prints and number % int(net.verbose) == 0:
             print(format_epoch(number, row, task.valid_name))
