@@ -37,7 +37,14 @@ from torchblob._tasks import (
     with_callbacks,
 )
 from torchblob.nn import BlobModel
-from torchblob.training import BlobNet, DivergedError, Task, best_number, predictions
+from torchblob.training import (
+    BlobNet,
+    DivergedError,
+    Task,
+    best_number,
+    memory_errors,
+    predictions,
+)
 
 
 def _is_dispatched(X: Any) -> bool:
@@ -62,21 +69,6 @@ def _unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
             del attributes[name]
         attributes.update(before)
         raise
-
-
-@contextmanager
-def _memory_errors_of(estimator: BaseEstimator) -> Iterator[None]:
-    """Say in an error about the host's memory whose work does not fit in."""
-    try:
-        yield
-    except RuntimeError as error:
-        # torch has a type for such errors of a GPU, but none for those of the host.
-        if "can't allocate memory" not in str(error):
-            raise
-        raise MemoryError(
-            f"{type(estimator).__name__}: there is no memory for a network and data of "
-            f"these sizes. Give fewer hidden_units, or fewer rows at once. {error}"
-        ) from error
 
 
 class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -690,7 +682,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _train(self, net: BlobNet, task: Task) -> None:
         """Train `net` and make it this classifier's."""
         try:
-            with _memory_errors_of(self):
+            with memory_errors(type(self).__name__):
                 net.partial_fit(task.train.X, task.train.y, task=task)
         except DivergedError as error:
             raise ValueError(
@@ -707,7 +699,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         features = check_features(self, X, reset=False)
         features = to_features(features, self.net_.dtype, self)
         try:
-            with _memory_errors_of(self):
+            with memory_errors(type(self).__name__):
                 return predictions.predict(self.module_, features, write)
         except predictions.NotFiniteError as error:
             raise ValueError(

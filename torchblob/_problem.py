@@ -35,6 +35,7 @@ from torchblob.training import (
     EarlyStopping,
     Samples,
     Task,
+    memory_errors,
     resolve_device,
     resolve_dtype,
 )
@@ -114,13 +115,8 @@ def make_net(
         verbose=estimator.verbose,
     )
     try:
-        net.initialize()
-    except MemoryError as error:
-        raise MemoryError(
-            f"{name}: {error}. Give fewer hidden_units; got "
-            f"{estimator.hidden_units!r} for {X.shape[1]} features and "
-            f"{len(estimator.classes_)} classes."
-        ) from error
+        with memory_errors(name):
+            net.initialize()
     except (TypeError, ValueError) as error:  # from the optimizer, or a callback
         raise ValueError(f"{name}: {error}") from error
     if last is not None:

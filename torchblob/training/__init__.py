@@ -2,7 +2,7 @@
 
 from torchblob.training import _backend
 from torchblob.training import _predictions as predictions
-from torchblob.training._device import resolve_device, resolve_dtype
+from torchblob.training._device import memory_errors, resolve_device, resolve_dtype
 from torchblob.training._early_stopping import EarlyStopping, best_number
 from torchblob.training._net import BlobNet
 from torchblob.training._rates import SCHEDULES
@@ -32,6 +32,7 @@ __all__ = [
     "Threads",
     "best_number",
     "dense_rows",
+    "memory_errors",
     "memory_of",
     "predictions",
     "remember",

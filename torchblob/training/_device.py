@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from skorch.exceptions import DeviceWarning
@@ -65,6 +67,27 @@ def present_or_cpu(device: str) -> torch.device:
             stacklevel=2,
         )
         return torch.device("cpu")
+
+
+@contextmanager
+def memory_errors(name: str) -> Iterator[None]:
+    """Make a MemoryError of torch's error for want of the host's memory.
+
+    Parameters
+    ----------
+    name : str
+        The estimator's name, for the error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # torch has a type for such errors of a GPU, but none for those of the host.
+        if "can't allocate memory" not in str(error):
+            raise
+        raise MemoryError(
+            f"{name}: there is no memory for a network and data of these sizes. Give "
+            f"fewer hidden_units, or fewer rows at once. {error}"
+        ) from error
 
 
 def resolve_dtype(

@@ -91,21 +91,12 @@ class BlobNet(NeuralNetClassifier):
         return []
 
     def initialize_module(self) -> BlobNet:
-        """Make the module with weights that depend on `seed` alone.
-
-        Raises
-        ------
-        MemoryError
-            If there is no memory for them.
-        """
+        """Make the module with weights that depend on `seed` alone."""
         generator = torch.Generator().manual_seed(self.seed)
         params = self.get_params_for("module")
-        try:
-            self.module_ = self.module(**params, generator=generator).eval()
-            if self.dtype != torch.float32:  # which it has; the call takes its time
-                self.module_.to(self.dtype)
-        except RuntimeError as error:  # of torch's allocator
-            raise MemoryError("there is no memory for so many weights") from error
+        self.module_ = self.module(**params, generator=generator).eval()
+        if self.dtype != torch.float32:  # which it has; the call takes its time
+            self.module_.to(self.dtype)
         return self
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> BlobNet:
