@@ -239,6 +239,18 @@ def test_a_net_that_was_changed_by_code_is_not_saved(small, path):
     np.testing.assert_array_equal(same.predict(small[0]), clf.predict(small[0]))
 
 
+def test_names_of_classes_that_no_load_would_take_are_an_error(
+    small, path, monkeypatch
+):
+    X, y = small
+    clf = fit(X, np.array(["a", "b", "c" * 100])[y])
+    monkeypatch.setattr(torchblob._model_file, "MOST_LETTERS", 299)
+    with pytest.raises(ValueError, match="names of the classes are too long"):
+        torchblob.save(clf, path)
+    monkeypatch.setattr(torchblob._model_file, "MOST_LETTERS", 300)
+    np.testing.assert_array_equal(reload(clf, path).classes_, clf.classes_)
+
+
 def test_a_history_too_long_for_the_header_is_an_error(small, path, monkeypatch):
     monkeypatch.setattr(torchblob._model_file, "MOST_HEADER_BYTES", 2000)
     with pytest.raises(ValueError, match="history_ and the names of features are long"):

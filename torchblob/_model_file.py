@@ -54,8 +54,10 @@ ENTRIES = (
 )
 """What there is in the JSON; the last of a training that is not over."""
 
-MOST_LETTERS = 2**24
+MOST_LETTERS = 2**26
 """What the names of classes may take, as numpy has them: all as long as the longest."""
+
+TOO_LONG = "the names of the classes are too long"
 
 BEST = "best."
 """What the names of the weights begin with to which early stopping would return."""
@@ -270,6 +272,8 @@ def decode(value: Any, name: str) -> Any:
 def encode_classes(classes: np.ndarray) -> dict[str, Any]:
     """Return class labels as JSON has them."""
     if classes.dtype.kind == "U":
+        if classes.nbytes > 4 * MOST_LETTERS:
+            raise NotStorableError(TOO_LONG)
         return {"dtype": "str", "values": classes.tolist()}
     if not DTYPE_OF_CLASSES.fullmatch(classes.dtype.str):
         raise NotStorableError(f"the classes are of {classes.dtype}")
@@ -284,8 +288,9 @@ def decode_classes(encoded: dict[str, Any]) -> np.ndarray:
     if name != "str" and not DTYPE_OF_CLASSES.fullmatch(name):
         raise MalformedError(f"there are no classes of {name!r:.80}")
     is_time = name[1] in "mM"
-    if name == "str" and len(values) * max(len(str(v)) for v in values) > MOST_LETTERS:
-        raise MalformedError("the names of the classes are too long")
+    longest = max((len(value) for value in values if type(value) is str), default=0)
+    if len(values) * longest > MOST_LETTERS:
+        raise MalformedError(TOO_LONG)
     try:
         with np.errstate(over="ignore"):  # what is no number of this type shows below
             array = np.array(values, dtype=np.int64 if is_time else name)
