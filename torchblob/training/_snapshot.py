@@ -310,8 +310,9 @@ def remember(net: BlobNet, memory: Memory) -> None:
             put_state(net.optimizer_, parameter, name, value)
     for group, of_group in zip(groups, rates, strict=True):
         for name, value in of_group.items():
-            is_tuple = isinstance(group.get(name), tuple)  # which JSON has not
-            group[name] = tuple(value) if is_tuple else value
+            if isinstance(group.get(name), tuple) and isinstance(value, list):
+                value = tuple(value)  # which JSON lacks
+            group[name] = value
     net.history_ = history
 
 
