@@ -240,6 +240,41 @@ def test_ctrl_c_leaves_a_model_and_the_fit_goes_on_later(small, path, at_each_ep
     assert torch.equal(weights(clf), weights(expected))
 
 
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
+def test_ctrl_c_while_the_result_is_written_is_told(small, path, monkeypatch):
+    write = _checkpoint.write
+
+    def interrupted(model, path):
+        if model.header["training"]["is_over"]:
+            signal.raise_signal(signal.SIGINT)
+        write(model, path)
+
+    monkeypatch.setattr(_checkpoint, "write", interrupted)
+    with pytest.warns(UserWarning, match="fit was interrupted; the model is fitted as"):
+        clf = make().fit(*small, checkpoint=path)
+    assert clf.n_iter_ == 12
+    monkeypatch.setattr(_checkpoint, "write", write)
+    again = make().fit(*small, checkpoint=path)
+    assert torch.equal(weights(again), weights(clf))
+
+
+def fused(params, lr, weight_decay):
+    return torch.optim.Adagrad(params, lr, fused=True)
+
+
+def test_what_an_own_optimizer_would_write_beyond_is_an_error(small, path, die_after):
+    die_after(4)
+    with pytest.raises(Died):
+        make(optimizer=fused).fit(*small, checkpoint=path)
+    kept = _checkpoint.read(path)
+    kept.tensors["optimizer.0.sum"] = torch.zeros((), dtype=torch.float64)
+    _checkpoint.write(kept, path)
+    with pytest.raises(
+        ValueError, match=r"optimizer\.0\.sum must be of shape \(8, 4\)"
+    ):
+        make(optimizer=fused).fit(*small, checkpoint=path)
+
+
 def test_callbacks_begin_anew_with_a_warning(small, path, die_after):
     die_after(4)
     with pytest.raises(Died):
@@ -412,6 +447,14 @@ def with_a_best_loss_of_another_kind(header, tensors):
     header["training"]["stopping"]["best"] = 10**400
 
 
+def with_a_best_epoch_to_come(header, tensors):
+    header["training"]["stopping"]["best_epoch"] = 500
+
+
+def with_other_epochs(header, tensors):
+    header["training"]["stopping"]["n_epochs"] = 505
+
+
 def without_a_layer(header, tensors):
     del tensors["layer.0.weight"]
 
@@ -428,6 +471,8 @@ def without_best_weights(header, tensors):
         (without_history, "its history has -12 of 12 epochs of the fit"),
         (with_all_epochs, "its history has 12 of 12 epochs of the fit"),
         (with_a_best_loss_of_another_kind, "'best' must be float, not 1000000000000"),
+        (with_a_best_epoch_to_come, "epoch 500 is not one of the training"),
+        (with_other_epochs, "505 of 12 epochs count"),
         (without_a_layer, r"layer\.0\.weight must be of shape .*, not missing"),
         (without_best_weights, "the best weights are not of the network's shape"),
     ],

@@ -547,6 +547,15 @@ def test_partial_fit_over_the_whole_data_is_fit(small):
     assert clf.n_iter_ == 5
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
+@pytest.mark.parametrize("callbacks", [None, [Callback()]])
+def test_momentum_may_begin_in_partial_fit(small, optimizer, callbacks):
+    clf = fit(*small, max_epochs=3, optimizer=optimizer, lr=0.01, callbacks=callbacks)
+    clf.set_params(momentum=0.9).partial_fit(*small)
+    state = clf.net_.optimizer_.state.values()
+    assert all(entry["momentum_buffer"].any() for entry in state)
+
+
 def test_partial_fit_learns_classes_that_come_later(small):
     X, y = small
     order = np.argsort(y, kind="stable")

@@ -200,6 +200,7 @@ HOSTILE = {
     "loss": (with_entry(*HISTORY, "rows", 0, 2, value="x"), "'train_loss' must be"),
     "row": (with_entry(*HISTORY, "rows", 0, value=[]), "are no values of"),
     "epoch": (with_entry("best_epoch", value="x"), "'best_epoch' must be"),
+    "no epoch": (with_entry("best_epoch", value=6), "best epoch, 6, is not in the"),
     "classes": (with_entry("classes", "values", value=[0, 1]), "2 classes, 3 logits"),
     "twice": (with_entry("classes", "values", value=[0, 0, 1]), "are no classes"),
     "of classes": (with_entry("classes", "values", value=["a", 0, 1]), "are no <i8"),

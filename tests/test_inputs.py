@@ -69,6 +69,15 @@ def test_labels_of_each_kind_are_learned_as_their_codes(small, kind):
     assert clf.score(X, y) == expected.score(X, codes)
 
 
+def test_labels_in_tensors_that_numpy_lacks_are_those_that_they_equal(small):
+    X, y = small
+    tensor = torch.from_numpy(y)
+    negated = torch.complex(tensor * 0.0, -tensor.double()).conj().imag
+    assert negated.is_neg()
+    for labels in (tensor.bfloat16(), negated):
+        assert_same_fit(make().fit(X, labels), make().fit(X, y))
+
+
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
 def test_bools_are_two_classes(small, kind):
     X, codes = small
@@ -513,6 +522,21 @@ WEIGHT = np.ones(6)
 BAD_DATA = {
     "1-d X": ((X0[:, 0], Y0), {}, "Expected 2D array, got 1D array"),
     "1-d tensor": ((torch.zeros(6), Y0), {}, r"TorchBlobClassifier.*Got shape \(6,\)"),
+    "y without values": (
+        (X0, torch.zeros(6, device="meta")),
+        {},
+        "TorchBlobClassifier, in y: needs a dense tensor. Got .* on 'meta'",
+    ),
+    "sparse y": (
+        (X0, torch.from_numpy(Y0).to_sparse()),
+        {},
+        r"TorchBlobClassifier, in y: needs a dense tensor.*to_dense\(\)",
+    ),
+    "sparse weights": (
+        (X0, Y0),
+        {"sample_weight": torch.from_numpy(WEIGHT).to_sparse()},
+        "TorchBlobClassifier, in sample_weight: needs a dense tensor",
+    ),
     "tensor without values": (
         (torch.zeros(6, 2, device="meta"), Y0),
         {},
@@ -758,6 +782,11 @@ def test_a_training_for_which_there_is_no_memory_is_one_too(monkeypatch):
         ((X0, Y0 * 0), {"classes": [0]}, r"at least two classes, .* Got classes=\[0\]"),
         ((X0, Y0), {"classes": [[0, 1], [2, 3]]}, r"an array of shape \(n_classes,\)"),
         ((X0, Y0), {"classes": {0, 1, 2, 3}}, "objects of the types set"),
+        (
+            (X0, Y0),
+            {"classes": np.array(["2020", "2021"], "M8[Y]")},
+            "TorchBlobClassifier: y has labels, .*datetime",
+        ),
         ((X0, Y0), {"classes": [0, 1, None]}, "in classes: labels must all be ints"),
         ((X0, Y0), {"classes": [0, 1, np.nan]}, "in classes: .* contains NaN"),
         ((X0, Y0), {"classes": [0.5, 1.5]}, "in classes: Unknown label type"),

@@ -377,16 +377,28 @@ def test_a_stack_prints_the_name_of_its_validation_rows(data, capsys):
 
 def test_the_log_of_a_stack_is_that_of_the_networks_that_go_on(data, capsys):
     params = {"verbose": 1, "max_epochs": 12}
-    rates = (0.1, 1e30, 1e30, 0.1)
+    rates = (1e30, 0.1, 0.1, 1e30)
     nets, errors = train_together([(data, params | {"lr": lr}) for lr in rates])
-    assert [error is None for error in errors] == [True, False, False, True]
+    assert [error is None for error in errors] == [False, True, True, False]
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(", Acc")[0] for line in lines[-8:]] == [
         f"2 networks, means | Epoch: {epoch} | Loss: {loss:.4f}"
-        for epoch, loss in enumerate(nets[0].history[:, "train_loss"])
+        for epoch, loss in enumerate(nets[1].history[:, "train_loss"])
         if epoch >= 4
     ]
     assert len(lines) == 12
+
+
+def test_the_log_of_a_stack_of_which_one_network_is_left_is_that_networks(data, capsys):
+    params = {"verbose": 1, "max_epochs": 5}
+    nets, _ = train_together([(data, params | {"lr": lr}) for lr in (1e30, 0.1, 1e30)])
+    lines = capsys.readouterr().out.splitlines()
+    epochs = [
+        f"Epoch: {epoch} | Loss: {loss:.4f}"
+        for epoch, loss in enumerate(nets[1].history[:, "train_loss"])
+    ]
+    assert lines[3].startswith(f"1 network, means | {epochs[3]}")
+    assert lines[4].startswith(epochs[4])
 
 
 def test_the_log_of_a_stack_ends_when_all_networks_have_diverged(data, capsys):

@@ -185,6 +185,11 @@ class Checkpoint:
         if self.seed != net.seed:
             raise MalformedError(f"it is of a fit {OTHER['epochs_before']}")
         remember(net, kept.memory)
+        first: int = len(net.history) - self._training["epochs_before"]
+        if not (0 <= first < task.epochs or (self.is_over and first == task.epochs)):
+            raise MalformedError(
+                f"its history has {first} of {task.epochs} epochs of the fit"
+            )
         stopping = task.stopping
         if stopping is not None:
             best = {
@@ -193,11 +198,8 @@ class Checkpoint:
                 if name.startswith(BEST)
             }
             stopping.resume(field(training, "stopping", dict), best, net.module_)
-        first: int = len(net.history) - self._training["epochs_before"]
-        if not (0 <= first < task.epochs or (self.is_over and first == task.epochs)):
-            raise MalformedError(
-                f"its history has {first} of {task.epochs} epochs of the fit"
-            )
+            if stopping.n_epochs != first:
+                raise MalformedError(f"{stopping.n_epochs} of {first} epochs count")
         return first
 
     @property

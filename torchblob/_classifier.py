@@ -25,6 +25,7 @@ from torchblob._data import (
     check_classes,
     check_features,
     check_table,
+    errors_about,
     plain_labels,
     to_features,
 )
@@ -624,9 +625,10 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         True
         """
         if not _is_dispatched(y):
-            y = plain_labels(y)
-            if isinstance(sample_weight, torch.Tensor):
-                sample_weight = array_of(sample_weight)
+            with errors_about(f"{type(self).__name__}.score, in y or sample_weight"):
+                y = plain_labels(y)
+                if isinstance(sample_weight, torch.Tensor):
+                    sample_weight = array_of(sample_weight)
         return float(super().score(X, y, sample_weight))
 
     @property

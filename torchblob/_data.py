@@ -20,6 +20,8 @@ from sklearn.utils.validation import validate_data
 
 from torchblob.training import Crew, Samples, Threads
 
+NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -148,8 +150,7 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
         name = type(estimator).__name__
         # The shape of a nested tensor is an error.
         shape = () if X.is_nested else tuple(X.shape)
-        is_plain = X.layout == torch.strided and not (X.is_quantized or X.is_meta)
-        if len(shape) != 2 or 0 in shape or X.is_complex() or not is_plain:
+        if len(shape) != 2 or 0 in shape or X.is_complex() or not _is_plain(X):
             raise ValueError(
                 f"{name} needs X as a real, dense tensor of shape (n_samples, "
                 f"n_features), at least (1, 1). Got shape {shape}, {X.dtype}, "
@@ -337,7 +338,8 @@ def check_labels(
             "class labels, an array of shape (n_samples,)."
         )
     if isinstance(y, torch.Tensor):
-        y = array_of(y)
+        with _naming(estimator, what):
+            y = array_of(y)
     if not _are_labels(y):
         # Floats out of the range of ints, which it tries, are no labels.
         with _naming(estimator, what), np.errstate(invalid="ignore"):
@@ -351,9 +353,30 @@ def check_labels(
 
 
 def array_of(tensor: torch.Tensor) -> np.ndarray:
-    """Return labels or weights as an array; numpy has no bfloat16."""
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    """Return labels or weights as an array.
+
+    Raises
+    ------
+    ValueError
+        If the tensor is sparse, nested, quantized or has no values.
+    """
+    if not _is_plain(tensor):
+        raise ValueError(
+            f"needs a dense tensor. Got {tensor.dtype}, {tensor.layout}, on "
+            f"{str(tensor.device)!r}. Use tensor.to_dense() for a sparse tensor, "
+            "tensor.dequantize() for a quantized one."
+        )
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    # Other floats are none of numpy's.
+    if tensor.is_floating_point() and tensor.dtype not in NUMPY_FLOATS:
+        tensor = tensor.float()
+    return tensor.numpy()
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor is an array of numbers."""
+    is_other = tensor.is_nested or tensor.is_quantized or tensor.is_meta
+    return tensor.layout == torch.strided and not is_other
 
 
 def _are_labels(y: Any) -> bool:
@@ -412,6 +435,12 @@ def plain_labels(y: Any) -> np.ndarray:
     return _without_object_dtype(y)
 
 
+def _kind(labels: np.ndarray) -> str:
+    """Return what labels are: strings, dates, durations or numbers."""
+    kind = labels.dtype.kind
+    return kind if kind in "UMm" else "number"
+
+
 def encode_labels(y: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
     """Return the index in `classes` of each label.
 
@@ -420,7 +449,7 @@ def encode_labels(y: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
     ValueError
         If a label is none of `classes`; `what` says where they came from.
     """
-    if (y.dtype.kind == "U") != (classes.dtype.kind == "U"):
+    if _kind(y) != _kind(classes):
         unknown = y  # numpy does not compare strings with numbers
     else:
         codes = np.searchsorted(classes, y).clip(max=len(classes) - 1)
@@ -448,7 +477,8 @@ def check_weights(
     if sample_weight is None:
         return np.ones(n_samples)
     if isinstance(sample_weight, torch.Tensor):
-        sample_weight = array_of(sample_weight)
+        with _naming(estimator, "sample_weight"):
+            sample_weight = array_of(sample_weight)
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, sample_weight)
     with _naming(estimator, "sample_weight"):

@@ -27,7 +27,7 @@ def path_of(path: Any, caller: str) -> Path:
         ) from error
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | bytearray) -> None:
     """Write a file that nobody ever finds half written.
 
     The bytes go to a file beside it, whose name ends in ".part", reach the disk, and
@@ -38,7 +38,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     ----------
     path : Path
         Where; a symbolic link keeps its name and its target is replaced.
-    data : bytes
+    data : bytes or bytearray
         What.
 
     Raises

@@ -137,9 +137,11 @@ def write(model: Model, path: Path) -> None:
         If the file can't be written; one that was there is as it was.
     """
     text = json.dumps(model.header, separators=(",", ":"))
-    undigested = to_safetensors(model.tensors)
-    metadata = {"torchblob": text, "sha256": _digest(text, undigested)}
-    data = to_safetensors(model.tensors, metadata)
+    metadata = {"torchblob": text, "sha256": "0" * 64}
+    data = bytearray(to_safetensors(model.tensors, metadata))
+    # Nothing in the text can look like this, since its quotes are escaped.
+    at = data.index(b'"sha256":"') + len(b'"sha256":"')
+    data[at : at + 64] = _digest(text, data).encode()
     size = _header_size(data)
     if size > MOST_HEADER_BYTES:
         raise NotStorableError(
@@ -186,12 +188,12 @@ def read(path: Path) -> Model:
     return Model(_parse(text), tensors)
 
 
-def _header_size(data: bytes) -> int:
+def _header_size(data: bytes | bytearray) -> int:
     """Return the size of a header, which the first eight bytes of a file give."""
     return int.from_bytes(data[:8], "little")
 
 
-def _digest(text: str, data: bytes) -> str:
+def _digest(text: str, data: bytes | bytearray) -> str:
     """Return the digest of the JSON and of the bytes of all tensors in a file."""
     # A change of any other bit makes another error.
     digest = hashlib.sha256(text.encode())

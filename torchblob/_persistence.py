@@ -200,5 +200,7 @@ def _classifier_of(
                 f"there are {len(names)} names for {clf.n_features_in_} features"
             )
         clf.feature_names_in_ = np.array(names, dtype=object)
-    clf.best_epoch_ = field(header, "best_epoch", int, type(None))
+    best = clf.best_epoch_ = field(header, "best_epoch", int, type(None))
+    if best is not None and not 1 <= best <= clf.n_iter_:
+        raise MalformedError(f"the best epoch, {best}, is not in the history")
     return clf

@@ -234,7 +234,7 @@ def _encode(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the class index of each row and the factor of each class."""
     classes = estimator.classes_
-    codes = encode_labels(table.y, classes, "y")
+    codes = encode_labels(table.y, classes, f"{type(estimator).__name__}: y")
     factors = class_factors(
         estimator.class_weight, codes, classes, table.weights, estimator
     )

@@ -82,7 +82,7 @@ def memory_errors(name: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         # torch has a type for such errors of a GPU, but none for those of the host.
-        if "can't allocate memory" not in str(error):
+        if "DefaultCPUAllocator" not in str(error):
             raise
         raise MemoryError(
             f"{name}: there is no memory for a network and data of these sizes. Give "

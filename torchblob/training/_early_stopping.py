@@ -95,6 +95,8 @@ class EarlyStopping:
         if numbers.get("best_epoch") is None:
             return
         self.best_epoch = number(numbers, "best_epoch", int)
+        if not self.best_epoch < self.n_epochs:
+            raise MalformedError(f"epoch {self.best_epoch} is not one of the training")
         now = module.state_dict()
         if {k: (of.shape, of.dtype) for k, of in now.items()} != {
             k: (of.shape, of.dtype) for k, of in weights.items()

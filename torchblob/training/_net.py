@@ -20,7 +20,7 @@ from torchblob.training._device import present_or_cpu
 from torchblob.training._jobs import current_job
 from torchblob.training._predictions import walk
 from torchblob.training._samples import Samples
-from torchblob.training._sections import copy_state
+from torchblob.training._sections import complete_state, copy_state
 from torchblob.training._snapshot import (
     CHANGED,
     Memory,
@@ -161,6 +161,7 @@ class BlobNet(NeuralNetClassifier):
                 f"{type(mine).__name__}"
             )
         copy_state(mine, parameters_of(self.module_), its, parameters_of(other.module_))
+        complete_state(mine)
         if self.lr == other.lr:  # a scheduler may have got it somewhere else by now
             for group, of_other in zip(
                 mine.param_groups, its.param_groups, strict=True
@@ -256,16 +257,18 @@ class BlobNet(NeuralNetClassifier):
             task = Task(samples, self.max_epochs if epochs is None else epochs)
         member, self.was_interrupted_ = Member(self, task), False
         try:
-            _train_together(member)
+            try:
+                _train_together(member)
+            finally:
+                if self.history and "train_loss" not in self.history[-1]:
+                    self.history.pop()  # an epoch that was not finished
+            if task.checkpoint is not None and member.error is None:
+                task.checkpoint.finish(self, task.stopping)
         except KeyboardInterrupt:
             self.was_interrupted_ = True
             drop_incomplete(self.optimizer_)
         if member.error is not None:
             raise member.error
-        if self.history and "train_loss" not in self.history[-1]:
-            self.history.pop()  # an epoch that was not finished
-        if task.checkpoint is not None and not self.was_interrupted_:
-            task.checkpoint.finish(self, task.stopping)
         return self
 
     def check_data(self, X: Any, y: Any) -> None:

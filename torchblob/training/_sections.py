@@ -144,6 +144,15 @@ def put_state(
     optimizer.state[parameter][name] = value
 
 
+def complete_state(optimizer: torch.optim.Optimizer) -> None:
+    """Add the buffers that RMSprop needs where it had no momentum before."""
+    if isinstance(optimizer, torch.optim.RMSprop):
+        for group in optimizer.param_groups:
+            for parameter in group["params"] if group["momentum"] else ():
+                if state := optimizer.state.get(parameter):
+                    state.setdefault("momentum_buffer", torch.zeros_like(parameter))
+
+
 def is_uniform(optimizer: torch.optim.Optimizer) -> bool:
     """Return whether one state can do for all parameters.
 

@@ -24,7 +24,7 @@ from torchblob._facts import (
     one_of,
     plain,
 )
-from torchblob.training._sections import put_state
+from torchblob.training._sections import complete_state, put_state
 from torchblob.training._task import BEST, ELEMENTWISE
 from torchblob.training._weights import parameters_of
 
@@ -78,7 +78,7 @@ OPTIONAL = {"momentum_buffer"}
 CHANGED = "a layer of the network was changed, or has a hook"
 """Why a net is more than its settings and weights."""
 
-RATES = ("lr", "initial_lr")
+RATES = {"lr", "initial_lr"}
 """Settings of an optimizer that change in the course of a training."""
 
 
@@ -297,10 +297,9 @@ def remember(net: BlobNet, memory: Memory) -> None:
     rates = _of_groups(facts, "rates", groups)
     for of_group in rates:
         check_names(of_group, RATES, "rates")
-        for name in of_group:
-            number(of_group, name)
+    settings = rates
     if "groups" in facts and (net.callbacks or net.optimizer not in ELEMENTWISE):
-        rates = _of_groups(facts, "groups", groups)
+        settings = _of_groups(facts, "groups", groups)
     with torch.no_grad():
         for i, (name, parameter) in enumerate(zip(names, parameters, strict=True)):
             parameter.copy_(tensors[name])
@@ -308,7 +307,8 @@ def remember(net: BlobNet, memory: Memory) -> None:
     for parameter, of_one in zip(parameters, state, strict=True):
         for name, value in of_one.items():
             put_state(net.optimizer_, parameter, name, value)
-    for group, of_group in zip(groups, rates, strict=True):
+    complete_state(net.optimizer_)
+    for group, of_group in zip(groups, settings, strict=True):
         for name, value in of_group.items():
             if isinstance(group.get(name), tuple) and isinstance(value, list):
                 value = tuple(value)  # which JSON lacks
@@ -326,6 +326,9 @@ def _of_groups(
             f"{name!r} must have an entry for each group of parameters, "
             f"{len(groups)}, not {settings!r:.80}"
         )
+    for of_group in settings:
+        for rate in RATES & of_group.keys():
+            number(of_group, rate)
     return settings
 
 
@@ -375,20 +378,20 @@ def _state_from(
             raise MalformedError(f"{key!r:.80} is of no parameter")
         state[key[:at]][key[at:]] = value
     known = REMEMBERED.get(net.optimizer)
+    is_fused = any(group.get("fused") for group in net.optimizer_.param_groups)
     for parameter, (key, of_one) in zip(parameters, state.items(), strict=True):
         if known is not None:
             check_names(of_one, known, key)
             if of_one and not known - OPTIONAL <= of_one.keys():
                 raise MalformedError(f"{key} must have {sorted(known - OPTIONAL)}")
         for name, value in of_one.items():
-            if known is None:
-                if not isinstance(value, torch.Tensor):
-                    field(of_one, name, *NUMBER, bool, type(None))
-            elif not (value is None and name in OPTIONAL):
+            if known is None and not isinstance(value, torch.Tensor):
+                field(of_one, name, *NUMBER, bool, type(None))
+            elif (known or is_fused) and not (value is None and name in OPTIONAL):
                 like = parameter
                 if name == "step" and getattr(value, "dtype", None) in DTYPES.values():
                     like = value.new_empty(())
-                _check_like(value, like, key + name)  # torch's kernels trust it
+                _check_like(value, like, key + name)  # torch's kernels trust them
     return list(state.values())
 
 
