@@ -71,8 +71,8 @@ def test_labels_of_each_kind_are_learned_as_their_codes(small, kind):
 
 def test_labels_in_tensors_that_numpy_lacks_are_those_that_they_equal(small):
     X, y = small
-    tensor = torch.from_numpy(y)
-    negated = torch.complex(tensor * 0.0, -tensor.double()).conj().imag
+    tensor = torch.from_numpy(y).double()
+    negated = torch.complex(tensor * 0.0, -1.0 * tensor).conj().imag
     assert negated.is_neg()
     for labels in (tensor.bfloat16(), negated):
         assert_same_fit(make().fit(X, labels), make().fit(X, y))
