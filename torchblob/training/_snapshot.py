@@ -352,11 +352,12 @@ def _names(n_parameters: int) -> list[str]:
 
 def _check_like(value: Any, like: torch.Tensor, name: str) -> None:
     """Check that a value is a tensor of the shape and precision of another."""
-    given = "missing" if value is None else f"{value!r:.80}"
-    if isinstance(value, torch.Tensor):
-        if (value.shape, value.dtype) == (like.shape, like.dtype):
-            return
+    if not isinstance(value, torch.Tensor):
+        given = "missing" if value is None else f"{value!r:.80}"
+    elif (value.shape, value.dtype) != (like.shape, like.dtype):
         given = f"of shape {tuple(value.shape)} and {value.dtype}"
+    else:
+        return
     raise MalformedError(
         f"{name} must be of shape {tuple(like.shape)} and {like.dtype}, not {given}"
     )
