@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from sklearn.datasets import make_blobs
 from sklearn.model_selection import train_test_split
 
+from torchblob import _data
 from torchblob.training import _stack
 
 # What hypothesis draws: the same cases in each run, or with
@@ -93,6 +94,24 @@ def _ctrl_c_interrupts():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def lack_room(monkeypatch):
+    """Return a function that lets calls of these numbers find no room for features."""
+
+    def lack_room(numbers):
+        to_features, calls = _data.to_features, []
+
+        def without_room(*args, **kwargs):
+            calls.append(args)
+            if len(calls) - 1 in numbers:
+                raise torch.OutOfMemoryError("tried to allocate too much")
+            return to_features(*args, **kwargs)
+
+        monkeypatch.setattr(_data, "to_features", without_room)
+
+    return lack_room
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, LRScheduler
 
 import torchblob
-from torchblob import TorchBlobClassifier, _checkpoint, _data, _problem
+from torchblob import TorchBlobClassifier, _checkpoint, _problem
 
 
 class Died(BaseException):
@@ -352,21 +352,13 @@ def test_a_fit_goes_on_in_its_precision_where_another_would_be_the_default(
 
 
 def test_a_fit_goes_on_where_its_features_stay_on_the_host(
-    small, path, die_after, monkeypatch
+    small, path, die_after, lack_room
 ):
     expected = make(batch_size=50).fit(*small)
     die_after(3)
     with pytest.raises(Died):
         make(batch_size=50).fit(*small, checkpoint=path)
-    to_features, calls = _data.to_features, []
-
-    def without_room(*args):
-        calls.append(args)
-        if len(calls) == 1:
-            raise torch.OutOfMemoryError
-        return to_features(*args)
-
-    monkeypatch.setattr(_data, "to_features", without_room)
+    lack_room([0])
     with pytest.warns(RuntimeWarning, match="They stay in that of the host"):
         clf = make(batch_size=50).fit(*small, checkpoint=path)
     assert torch.equal(weights(clf), weights(expected))

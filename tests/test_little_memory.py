@@ -8,7 +8,7 @@ from helpers import weights
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 
-from torchblob import TorchBlobClassifier, _data
+from torchblob import TorchBlobClassifier
 from torchblob.nn import Kernel
 
 ROWS = 300
@@ -34,24 +34,6 @@ def limit_blocks(monkeypatch):
         monkeypatch.setattr(Kernel, "_stage", stage)
 
     return limit_blocks
-
-
-@pytest.fixture
-def lack_room(monkeypatch):
-    """Return a function that lets calls of these numbers find no room for features."""
-
-    def lack_room(numbers):
-        to_features, calls = _data.to_features, []
-
-        def without_room(*args, **kwargs):
-            calls.append(args)
-            if len(calls) - 1 in numbers:
-                raise torch.OutOfMemoryError("tried to allocate too much")
-            return to_features(*args, **kwargs)
-
-        monkeypatch.setattr(_data, "to_features", without_room)
-
-    return lack_room
 
 
 def make(**params):

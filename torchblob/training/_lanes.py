@@ -84,9 +84,12 @@ class Lane:
         self, work: Callable[[], list[torch.Tensor]], batch: slice
     ) -> list[torch.Tensor]:
         """Return sums over the lane's part of a batch, in blocks that fit."""
-        of_part = math.ceil((batch.stop - batch.start) / self._parts)
-        most = of_part if self.dropout is None else min(of_part, DROPOUT_ROWS)
+        most = min(self._part_rows(batch), self._block_rows)
         return self._size.compute(work, most, self._forget)
+
+    def _part_rows(self, batch: slice) -> int:
+        """Return how many rows a part of a batch has at most."""
+        return math.ceil((batch.stop - batch.start) / self._parts)
 
     def _forget(self) -> None:
         """Drop buffers and steps, which need them."""
@@ -145,7 +148,7 @@ class Lane:
             blocks = pieces(batch, self._block_rows)
             n = math.ceil(len(blocks) / self._parts)
             return blocks[self._part * n : (self._part + 1) * n]
-        n = math.ceil((batch.stop - batch.start) / self._parts)
+        n = self._part_rows(batch)
         start = batch.start + self._part * n
         return pieces(slice(start, min(start + n, batch.stop)), self._block_rows)
 
