@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from joblib.externals.loky import get_reusable_executor
 from sklearn.datasets import make_blobs
 from sklearn.model_selection import train_test_split
 
@@ -78,6 +79,17 @@ def processes():
     # The second is what torch imports with the first optimizer of a process.
     context.set_forkserver_preload(["torchblob", "torch._dynamo"])
     return context
+
+
+@pytest.fixture
+def _loky_ends():
+    """End the processes of joblib's backend "loky" after the test.
+
+    Idle ones would end themselves after five minutes, perhaps just when another test
+    gives them work.
+    """
+    yield
+    get_reusable_executor().shutdown(kill_workers=True)
 
 
 @pytest.fixture

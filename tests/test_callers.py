@@ -70,6 +70,7 @@ def test_fits_in_two_threads_do_not_disturb_each_other_or_predictions(data):
     np.testing.assert_array_equal(answer, alone[0].predict(X))
 
 
+@pytest.mark.usefixtures("_loky_ends")
 def test_workers_of_loky_fit_and_predict_after_a_fit_here(data):
     X, y = data
     here = make().fit(X, y)

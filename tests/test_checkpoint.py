@@ -150,7 +150,7 @@ def test_a_fit_killed_twenty_times_ends_the_same(small, path, tmp_path, processe
                 assert process.is_alive()
             time.sleep(rng.uniform(0, 0.01))
             process.kill()
-        process.join()
+        process.join(60)
         assert result.exists() == (n_killed == 20)
     assert torch.equal(weights(torchblob.load(result, "cpu")), weights(expected))
 

@@ -145,6 +145,7 @@ def test_a_grid_search_over_hidden_units_mixes_ints_and_tuples(moons):
     assert search.score(*moons) > 0.88  # a linear model has 0.85
 
 
+@pytest.mark.usefixtures("_loky_ends")
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_a_grid_search_in_parallel_finds_what_one_by_one_finds(small, backend):
     grid = {"hidden_units": [4, (8, 8)], "batch_size": [None, 16], "dropout": [0, 0.2]}

@@ -271,7 +271,8 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_file(small, path, proces
         assert begun.wait(60)
         time.sleep(rng.uniform(0, 0.02))
         process.kill()
-        process.join()
+        process.join(60)
+        assert not process.is_alive()
         answer = torchblob.load(path, "cpu").predict_proba(X)
         assert any(np.array_equal(answer, known) for known in answers)
 
