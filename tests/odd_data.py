@@ -303,6 +303,8 @@ def cases(draw):
         n_val = draw(st.integers(1, 9))
         y_val = label(rng.choice(codes, n_val))
         validation = {"X_val": features(n_val), "y_val": y_val}
+        if draw(now_and_then):
+            validation["sample_weight_val"] = weigh(rng.random(n_val))
     harmless = wrap(cast(rng.uniform(-1, 1, (n_rows, n_features)), dtype))
     return Case(params, (features(n_rows), y, weight), validation, harmless)
 

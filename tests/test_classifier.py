@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers import weights
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, make_moons
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import log_loss
@@ -360,6 +361,27 @@ def test_early_stopping_returns_to_the_weights_of_the_best_epoch():
     assert clf.history_[int(np.argmin(losses))]["valid_loss_best"]
     # No epoch of the last five improved on the best before it by more than tol.
     assert min(losses[:-5]) - min(losses[-5:]) <= 1e-4
+
+
+@pytest.mark.parametrize("scoring", ["loss", "neg_log_loss", None])
+def test_validation_rows_of_weight_two_count_as_two_and_of_weight_zero_as_none(scoring):
+    X, y = load_digits(return_X_y=True)
+    X, weight = X / 16, np.random.default_rng(0).integers(0, 3, 300)
+    again = np.repeat(np.arange(300, 600), weight)
+    clf = TorchBlobClassifier(64, lr=0.5, max_epochs=10, random_state=0)
+    clf.set_params(early_stopping=True, scoring=scoring)
+    validation = {"X_val": X[300:600], "y_val": y[300:600], "sample_weight_val": weight}
+    weighted = clone(clf).fit(X[:300], y[:300], **validation)
+    repeated = clf.fit(X[:300], y[:300], X_val=X[again], y_val=y[again])
+    names = (
+        "valid_loss",
+        "valid_acc",
+        *(("valid_score",) if scoring != "loss" else ()),
+    )
+    for row, expected in zip(weighted.history_, repeated.history_, strict=True):
+        for name in names:
+            assert row[name] == pytest.approx(expected[name], rel=1e-6)
+    assert weighted.best_epoch_ == repeated.best_epoch_
 
 
 @pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss", None])

@@ -505,7 +505,7 @@ def test_the_row_of_such_a_value_is_counted_in_the_data_as_passed(small, row, pa
 
 def test_an_error_in_validation_data_says_so(small):
     X, y = small
-    with pytest.raises(ValueError, match=r"fit, in X_val or y_val: .* NaN"):
+    with pytest.raises(ValueError, match=r"fit, in the validation data: .* NaN"):
         make().fit(X, y, X_val=with_value(X, 5, 2, NAN), y_val=y)
 
 
@@ -569,7 +569,7 @@ BAD_DATA = {
     "text in X_val": (
         (X0, Y0),
         {"X_val": [[None, "a"]] * 6, "y_val": Y0},
-        "in X_val or y_val: TorchBlobClassifier, in X: ",
+        "in the validation data: TorchBlobClassifier, in X: ",
     ),
     "no y": ((X0, None), {}, "TorchBlobClassifier requires y.* y is None"),
     "short y": ((X0, Y0[:5]), {}, "TorchBlobClassifier.* 6 rows of X, 5 .* y"),
@@ -601,17 +601,30 @@ BAD_DATA = {
     "text weights": ((X0, Y0, ["a"] * 6), {}, "in sample_weight: could not convert"),
     "huge weights": ((X0, Y0, [10**400] * 6), {}, "in sample_weight: int too large"),
     "2-d weights": ((X0, Y0, np.c_[WEIGHT]), {}, r"1D array or scalar.* \(6, 1\)"),
-    "no y_val": ((X0, Y0), {"X_val": X0}, "both are needed together. Got only X_val"),
-    "no X_val": ((X0, Y0), {"y_val": Y0}, "both are needed together. Got only y_val"),
+    "no y_val": (
+        (X0, Y0),
+        {"X_val": X0},
+        "X_val and y_val are needed together. Got only X_val",
+    ),
+    "no X_val": (
+        (X0, Y0),
+        {"y_val": Y0, "sample_weight_val": WEIGHT},
+        "needed together. Got only y_val and sample_weight_val",
+    ),
+    "negative sample_weight_val": (
+        (X0, Y0),
+        {"X_val": X0, "y_val": Y0, "sample_weight_val": -WEIGHT},
+        "in the validation data: .* negative",
+    ),
     "short y_val": (
         (X0, Y0),
         {"X_val": X0, "y_val": Y0[:4]},
-        "in X_val or y_val: .* 6 rows of X, 4 entries of y",
+        "in the validation data: .* 6 rows of X, 4 entries of y",
     ),
     "wide X_val": (
         (X0, Y0),
         {"X_val": np.zeros((6, 3)), "y_val": Y0},
-        "in X_val or y_val: X has 3 features, but TorchBlobClassifier is expecting 2",
+        "in the validation data: X has 3 features, but .* is expecting 2",
     ),
     "new class in y_val": (
         (X0, Y0),

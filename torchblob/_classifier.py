@@ -281,6 +281,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         *,
         X_val: Any = None,
         y_val: Any = None,
+        sample_weight_val: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> TorchBlobClassifier:
         """Train a network on the data.
@@ -299,6 +300,9 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             `transform_input=["X_val"]` with metadata routing.
         y_val : like `y`, of shape (n_val,), default=None
             Their labels.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Weight of each of these rows in the validation loss and score, >= 0; None is
+            1 for each.
         checkpoint : str or os.PathLike, default=None
             A file that keeps the state of the training as it goes. If the process dies,
             the same call goes on from there, and ends with the same weights to the bit;
@@ -355,7 +359,8 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             net = make_net(self, table.X, last, seed=seed, dtype=dtype)
             epochs_before = len(net.history)
             weighted = sample_weight is not None
-            task = make_task(self, net, table, (X_val, y_val), weighted=weighted)
+            validation = (X_val, y_val, sample_weight_val)
+            task = make_task(self, net, table, validation, weighted=weighted)
             if kept is not None:
                 task = kept.start(net, task)
             with epoch_tasks(self, net, X, y, sample_weight) as tasks:

@@ -166,7 +166,7 @@ def make_task(
     estimator: TorchBlobClassifier,
     net: BlobNet,
     table: Table,
-    validation: tuple[Any, Any],
+    validation: tuple[Any, Any, Any],
     *,
     weighted: bool,
 ) -> Task:
@@ -181,7 +181,7 @@ def make_task(
     table : Table
         Checked rows to train on.
     validation : tuple
-        `X_val` and `y_val` as the user gave them, or None and None.
+        `X_val`, `y_val` and `sample_weight_val` as the user gave them, or None.
     weighted : bool
         Whether the user gave sample weights, which a scorer then gets too.
 
@@ -194,11 +194,11 @@ def make_task(
     valid = valid_samples = None
     valid_name = "Test"
     if any(data is not None for data in validation):
-        with errors_about(f"{type(estimator).__name__}.fit, in X_val or y_val"):
+        with errors_about(f"{type(estimator).__name__}.fit, in the validation data"):
             valid = _check_validation_data(estimator, *validation)
             valid_codes = encode_labels(valid.y, estimator.classes_, "y_val")
             valid_samples = _samples(estimator, net, valid, valid_codes, factors)
-        weighted = False  # these rows have no weights
+        weighted = validation[2] is not None
     elif estimator.early_stopping:
         fraction = estimator.validation_fraction
         held_out = validation_rows(codes, fraction, net.seed, estimator)
@@ -254,14 +254,15 @@ def _samples(
 
 
 def _check_validation_data(
-    estimator: TorchBlobClassifier, X_val: Any, y_val: Any
+    estimator: TorchBlobClassifier, X_val: Any, y_val: Any, weights: Any
 ) -> Table:
+    data = {"X_val": X_val, "y_val": y_val, "sample_weight_val": weights}
+    given = [name for name, value in data.items() if value is not None]
     if X_val is None or y_val is None:
         raise ValueError(
-            "both are needed together. Got only "
-            f"{'y_val' if X_val is None else 'X_val'}."
+            f"X_val and y_val are needed together. Got only {' and '.join(given)}."
         )
-    return check_table(estimator, X_val, y_val, None, reset=False)
+    return check_table(estimator, X_val, y_val, weights, reset=False)
 
 
 def _make_score(
