@@ -14,10 +14,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["torchblob._facts", "torchblob._files", "torchblob._version", "torchblob.nn"],
     ["torchblob.training"],
-    ["torchblob._data", "torchblob._parameters"],
+    ["torchblob._data", "torchblob._encoder", "torchblob._parameters"],
     ["torchblob._convergence", "torchblob._model_file", "torchblob._problem"],
-    ["torchblob._checkpoint", "torchblob._tasks"],
+    ["torchblob._checkpoint", "torchblob._estimator", "torchblob._tasks"],
     ["torchblob._classifier"],
+    ["torchblob._classifier_cv"],
     ["torchblob._onnx", "torchblob._persistence"],
     ["torchblob"],
     ["torchblob.inspection"],

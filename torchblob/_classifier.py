@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
@@ -21,14 +19,13 @@ from torchblob._checkpoint import Checkpoint
 from torchblob._convergence import warn_if_unfinished
 from torchblob._data import (
     Table,
-    array_of,
     check_classes,
     check_features,
     check_table,
-    errors_about,
-    plain_labels,
+    classes_of,
     to_features,
 )
+from torchblob._estimator import TensorClassifierMixin, like, unchanged_on_error
 from torchblob._parameters import TYPES, check_values
 from torchblob._problem import make_net, make_pass, make_task
 from torchblob._tasks import (
@@ -48,31 +45,7 @@ from torchblob.training import (
 )
 
 
-def _is_dispatched(X: Any) -> bool:
-    """Return whether output for `X` should be a tensor on its device."""
-    return isinstance(X, torch.Tensor) and get_config()["array_api_dispatch"]
-
-
-def _like(X: Any, output: torch.Tensor) -> Any:
-    """Return `output` as the kind of array that a user who passed `X` expects."""
-    return output.to(X.device) if _is_dispatched(X) else output.cpu().numpy()
-
-
-@contextmanager
-def _unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
-    """Give the estimator its fitted attributes back when the block raises."""
-    attributes = vars(estimator)
-    before = {name: attributes[name] for name in attributes if name.endswith("_")}
-    try:
-        yield
-    except BaseException:
-        for name in [name for name in attributes if name.endswith("_")]:
-            del attributes[name]
-        attributes.update(before)
-        raise
-
-
-class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class TorchBlobClassifier(CallbackSupportMixin, TensorClassifierMixin, BaseEstimator):
     """Neural network classifier (multilayer perceptron) trained by PyTorch.
 
     It minimizes the softmax cross-entropy of a small network on the CPU or a GPU.
@@ -211,7 +184,6 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     True
     """
 
-    classes_: np.ndarray
     net_: BlobNet
 
     _parameter_constraints = TYPES
@@ -350,7 +322,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         True
         """
         self._check_parameters()
-        with _unchanged_on_error(self):
+        with unchanged_on_error(self):
             last = self.net_ if self.warm_start and hasattr(self, "net_") else None
             table = check_table(self, X, y, sample_weight, reset=last is None)
             self.classes_ = self._check_classes(table, last)
@@ -431,7 +403,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "needs all data at once. Pass a dict of weights, for example from "
                 "sklearn.utils.compute_class_weight."
             )
-        with _unchanged_on_error(self):
+        with unchanged_on_error(self):
             last = getattr(self, "net_", None)
             if classes is not None:
                 known = check_classes(classes, self)
@@ -490,7 +462,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         logits = self._predict(X, predictions.identity)
         if len(self.classes_) == 2:
             logits = logits[:, 1] - logits[:, 0]
-        return _like(X, logits)
+        return like(X, logits)
 
     def predict(self, X: Any) -> Any:
         """Return the class with the largest probability; ties go to the first.
@@ -524,9 +496,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         array([0, 2])
         """
         codes = self._predict(X, predictions.argmax)
-        if _is_dispatched(X) and self.classes_.dtype.kind in "biu":
-            return torch.from_numpy(self.classes_).to(X.device)[codes.to(X.device)]
-        return self.classes_[codes.cpu().numpy()]
+        return self._labels_like(X, codes)
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class.
@@ -559,7 +529,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> clf.predict_proba(X[:5]).sum(axis=1).round(6)
         array([1., 1., 1., 1., 1.])
         """
-        return _like(X, self._predict(X, predictions.softmax))
+        return like(X, self._predict(X, predictions.softmax))
 
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithm of the probability of each class.
@@ -592,49 +562,7 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         >>> bool((clf.predict_log_proba(X) <= 0).all())
         True
         """
-        return _like(X, self._predict(X, predictions.log_softmax))
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy on data and labels.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, CSR matrix or tensor of shape (n_samples, n_features)
-            Data.
-        y : array-like or tensor of shape (n_samples,)
-            True labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row.
-
-        Returns
-        -------
-        accuracy : float
-            Share of the rows (of their weight) that are classified right.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If the classifier is not fitted.
-        ValueError
-            If the data have other features than those fitted, or are not finite, or
-            so large that the network's output is not.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_iris
-        >>> from torchblob import TorchBlobClassifier
-        >>> X, y = load_iris(return_X_y=True)
-        >>> clf = TorchBlobClassifier(optimizer="adam", lr=0.05, random_state=0)
-        >>> clf = clf.fit(X, y)
-        >>> clf.score(X, y) > 0.9
-        True
-        """
-        if not _is_dispatched(y):
-            with errors_about(f"{type(self).__name__}.score, in y or sample_weight"):
-                y = plain_labels(y)
-                if isinstance(sample_weight, torch.Tensor):
-                    sample_weight = array_of(sample_weight)
-        return float(super().score(X, y, sample_weight))
+        return like(X, self._predict(X, predictions.log_softmax))
 
     @property
     def module_(self) -> BlobModel:
@@ -670,18 +598,11 @@ class TorchBlobClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _check_classes(self, table: Table, last: BlobNet | None) -> np.ndarray:
         """Return the classes of the labels, which must be those of `last` if given."""
-        name = type(self).__name__
-        classes = np.unique(table.y)
-        if len(classes) < 2:
-            raise ValueError(
-                f"{name} needs at least two classes. Got one class, "
-                f"{classes.tolist()[0]!r}, in {len(table.y)} rows of positive weight: "
-                "check y, or the split it came from."
-            )
+        classes = classes_of(table.y, self)
         if last is not None and not np.array_equal(classes, self.classes_):
             raise ValueError(
-                f"{name}(warm_start=True) needs the classes of the last fit, "
-                f"{self.classes_.tolist()}. Got {classes.tolist()}; set "
+                f"{type(self).__name__}(warm_start=True) needs the classes of the last "
+                f"fit, {self.classes_.tolist()}. Got {classes.tolist()}; set "
                 "warm_start=False to start anew."
             )
         return classes

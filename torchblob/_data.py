@@ -321,6 +321,24 @@ def check_classes(classes: Any, estimator: BaseEstimator) -> np.ndarray:
     return known
 
 
+def classes_of(y: np.ndarray, estimator: BaseEstimator) -> np.ndarray:
+    """Return the different labels in `y`, sorted.
+
+    Raises
+    ------
+    ValueError
+        If there is only one.
+    """
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{type(estimator).__name__} needs at least two classes. Got one class, "
+            f"{classes.tolist()[0]!r}, in {len(y)} rows of positive weight: check y, "
+            "or the split it came from."
+        )
+    return classes
+
+
 def check_labels(
     y: Any, n_samples: int, estimator: BaseEstimator, what: str = "y"
 ) -> np.ndarray:

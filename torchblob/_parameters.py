@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 from sklearn.metrics import get_scorer_names
+from sklearn.utils._param_validation import StrOptions
 
+from torchblob._encoder import ENCODINGS
 from torchblob.nn import ACTIVATIONS
 from torchblob.training import SCHEDULES
 
@@ -51,6 +53,40 @@ TYPES: dict[str, list[Any]] = {
     "verbose": ["verbose"],
 }
 """Parameter -> the types it may have, in the form of `_parameter_constraints`."""
+
+CHOSEN_TYPES: dict[str, list[Any]] = {
+    "hidden_units": TYPES["hidden_units"],
+    "encoding": [str],
+    "activation": TYPES["activation"],
+    "dropout": TYPES["dropout"],
+    "lr": TYPES["lr"],
+    "weight_decay": TYPES["weight_decay"],
+    "label_smoothing": TYPES["label_smoothing"],
+    "batch_size": TYPES["batch_size"],
+    "max_epochs": TYPES["max_epochs"],
+}
+"""Parameters that are chosen by cross-validation, and the types of a candidate."""
+
+AUTO = ("hidden_units", "encoding", "activation", "lr", "max_epochs")
+"""Those of them that may be "auto"."""
+
+CV_TYPES: dict[str, list[Any]] = {
+    **{
+        param: [*types, list, *([StrOptions({"auto"})] if param in AUTO else [])]
+        for param, types in CHOSEN_TYPES.items()
+    },
+    "class_weight": TYPES["class_weight"],
+    "cv": ["cv_object"],
+    "scoring": [str, callable, None],
+    "refit": ["boolean"],
+    "calibrate": ["boolean"],
+    "time_limit": [Real, None],
+    "device": TYPES["device"],
+    "dtype": TYPES["dtype"],
+    "random_state": TYPES["random_state"],
+    "verbose": TYPES["verbose"],
+}
+"""The same as `TYPES` of TorchBlobClassifierCV."""
 
 
 WIDEST = 2**31
@@ -102,6 +138,7 @@ RULES: dict[str, Rule] = {
     "hidden_units": Rule(
         _is_widths, "an int in the range [1, 2**31) or a sequence of such ints"
     ),
+    "encoding": _one_of(ENCODINGS),
     "activation": _one_of(ACTIVATIONS),
     "dropout": _BELOW_ONE,
     "optimizer": _one_of(OPTIMIZERS, " or a callable"),
@@ -125,6 +162,7 @@ RULES: dict[str, Rule] = {
     "tol": _NON_NEGATIVE,
     "dtype": _one_of(["auto", "float32", "float64"]),
     "verbose": Rule(lambda v: v >= 0, "an int in the range [0, inf)"),
+    "time_limit": Rule(lambda v: v is None or v > 0, "None or a float > 0, in seconds"),
 }
 """Parameter -> what its value must satisfy."""
 
@@ -137,9 +175,10 @@ def check_values(params: Mapping[str, Any], name: str) -> None:
     ValueError
         For the first that breaks its rule, with what is needed and what was given.
     """
-    for param, rule in RULES.items():
-        if not rule.is_met(params[param]):
+    for param, value in params.items():
+        rule = RULES.get(param)
+        if rule is not None and not rule.is_met(value):
             raise ValueError(
                 f"The {param!r} parameter of {name} must be {rule.needed}. "
-                f"Got {params[param]!r} instead."
+                f"Got {value!r} instead."
             )

@@ -82,7 +82,7 @@ def make_net(
     if last is not None:
         precision, seed = last.dtype, last.seed
     elif seed is None:
-        seed = _seed(estimator.random_state)
+        seed = seed_of(estimator.random_state)
     _check_range(estimator, precision)
     optimizer = estimator.optimizer
     optimizer_params: dict[str, Any] = {
@@ -143,7 +143,7 @@ def _check_range(estimator: TorchBlobClassifier, dtype: torch.dtype) -> None:
             )
 
 
-def _seed(random_state: Any) -> int:
+def seed_of(random_state: Any) -> int:
     """Return the seed that `random_state` stands for; None draws a fresh one.
 
     numpy's global generator, which None stands for elsewhere in scikit-learn, is

@@ -1,0 +1,121 @@
+"""Which networks TorchBlobClassifierCV chooses from."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+from sklearn.utils._param_validation import validate_parameter_constraints
+
+from torchblob._parameters import AUTO, CHOSEN_TYPES, check_values
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "standard": {"activation": "silu", "lr": 0.02},
+    "piecewise_linear": {"activation": "relu", "lr": 0.004},
+}
+"""What suits each encoding of the columns."""
+
+SIZES = [64, (128,)]
+"""Hidden layers to choose from: two narrow ones, or one that is wide."""
+
+MOST_ENCODED = 256
+"""Columns up to which the second encoding, which makes up to nine of one, is tried."""
+
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2000, 10, 150
+"""Steps of training to aim at, and the epochs that this may mean."""
+
+
+def make_candidates(
+    params: Mapping[str, Any],
+    name: str,
+    *,
+    n_samples: int,
+    n_features: int,
+    is_sparse: bool,
+) -> list[dict[str, Any]]:
+    """Return the settings of each network to try.
+
+    Parameters
+    ----------
+    params : dict
+        The parameters of the estimator, of which those that are chosen may be lists.
+    name : str
+        Of the estimator, for errors.
+    n_samples : int
+        Rows that a network trains on, which decide on its number of epochs.
+    n_features : int
+        Columns of the data.
+    is_sparse : bool
+        Whether these are sparse, and can't be encoded.
+
+    Returns
+    -------
+    list of dict
+        Each with a value for every parameter that is chosen; those with the same
+        hidden layers follow each other.
+
+    Raises
+    ------
+    ValueError
+        If a list is empty, or an entry of it no value for the parameter; if two
+        candidates are the same; if sparse data are to be encoded.
+    """
+    lists = {param: _values(param, params[param], name) for param in CHOSEN_TYPES}
+    if lists["hidden_units"] == ["auto"]:
+        lists["hidden_units"] = SIZES
+    if lists["encoding"] == ["auto"]:
+        encodes = not is_sparse and n_features <= MOST_ENCODED
+        lists["encoding"] = list(RECIPES) if encodes else ["standard"]
+    elif is_sparse and "piecewise_linear" in lists["encoding"]:
+        raise ValueError(
+            f"{name} needs a dense X for encoding='piecewise_linear'. Got a sparse "
+            "matrix: use encoding='standard', or X.toarray()."
+        )
+    candidates: list[dict[str, Any]] = []
+    for values in itertools.product(*lists.values()):
+        candidate = dict(zip(lists, values, strict=True))
+        for param, value in RECIPES[candidate["encoding"]].items():
+            if candidate[param] == "auto":
+                candidate[param] = value
+        if candidate["max_epochs"] == "auto":
+            candidate["max_epochs"] = _epochs(n_samples, candidate["batch_size"])
+        if candidate in candidates:
+            raise ValueError(
+                f"{name} needs candidates that differ. Got {candidate} twice. A list "
+                "holds candidates; the units of several hidden layers are a tuple, as "
+                "in hidden_units=(64, 64) or hidden_units=[32, (64, 64)]."
+            )
+        candidates.append(candidate)
+    return candidates
+
+
+def _values(param: str, value: Any, name: str) -> list[Any]:
+    """Return the candidates for a parameter, each of which is checked."""
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise ValueError(
+            f"The {param!r} parameter of {name} must be a value, or a list of one or "
+            "more. Got [] instead."
+        )
+    for entry in values:
+        if isinstance(entry, str) and entry == "auto" and param in AUTO:
+            if param in ("hidden_units", "encoding") and len(values) > 1:
+                raise ValueError(
+                    f"The {param!r} parameter of {name} must be 'auto' or a list of "
+                    f"values, not both. Got {value!r} instead."
+                )
+            continue
+        constraints = {param: CHOSEN_TYPES[param]}
+        validate_parameter_constraints(constraints, {param: entry}, name)
+        check_values({param: entry}, name)
+    if param == "hidden_units":  # an array has no single truth
+        values = [v if isinstance(v, Integral | str) else tuple(v) for v in values]
+    return values
+
+
+def _epochs(n_samples: int, batch_size: int | None) -> int:
+    steps = math.ceil(n_samples / min(batch_size or n_samples, n_samples))
+    return max(FEWEST_EPOCHS, min(MOST_EPOCHS, round(STEPS / steps)))

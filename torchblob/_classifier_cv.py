@@ -1,0 +1,636 @@
+"""TorchBlobClassifierCV: a network chosen by cross-validation, and its ensemble."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.special import entr, log_softmax
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import FitFailedWarning
+from sklearn.metrics import accuracy_score, check_scoring, get_scorer_names
+from sklearn.pipeline import Pipeline
+from sklearn.utils import Tags
+from sklearn.utils.validation import _num_samples, check_is_fitted
+
+from torchblob._candidates import make_candidates
+from torchblob._data import (
+    Table,
+    check_features,
+    check_table,
+    class_factors,
+    classes_of,
+    encode_labels,
+    is_float64,
+    scaled_product,
+    to_features,
+)
+from torchblob._estimator import TensorClassifierMixin, like, unchanged_on_error
+from torchblob._folds import (
+    CrossValidation,
+    Scoreboard,
+    aligned_log_proba,
+    splits_of,
+)
+from torchblob._parameters import CV_TYPES, check_values
+from torchblob._problem import seed_of
+from torchblob._temperature import fit_temperature
+from torchblob.training import DivergedError
+
+
+class TorchBlobClassifierCV(TensorClassifierMixin, BaseEstimator):
+    """Neural networks chosen by cross-validation, which predict together.
+
+    A classifier for tables of numbers as they come: columns of any unit and with long
+    tails need no scaling first. Every candidate is trained once for each fold, on all
+    other rows, the networks of all folds side by side as one stack; the fold's own
+    rows choose the epoch and score the candidate. The networks of the best candidate
+    then predict by their average.
+
+    A parameter from `hidden_units` to `max_epochs` is a value, or a list of candidates;
+    all combinations are tried.
+
+    Parameters
+    ----------
+    hidden_units : int, tuple of int, list of these, or "auto", default="auto"
+        As in :class:`TorchBlobClassifier`: an int stands for two hidden layers of that
+        many units, a tuple gives the units of each hidden layer. "auto" is
+        `[64, (128,)]`.
+    encoding : {"standard", "piecewise_linear"}, list of these, or "auto", \
+default="auto"
+        What the networks see of a column. "standard" is one number, standardized and
+        with far values drawn in. "piecewise_linear" adds up to 8 more, one for each bin
+        of equal numbers of rows: 0 below the bin, 1 above it, linear within (Gorishniy,
+        Rubachev and Babenko, NeurIPS 2022). "auto" tries both, or only the first for
+        sparse data and for more than 256 columns.
+    activation : str, list of str, or "auto", default="auto"
+        Of the hidden units, as in :class:`TorchBlobClassifier`. "auto" is "silu" for
+        the standard encoding and "relu" for the other.
+    dropout : float in [0, 1) or list of float, default=0.0
+        Probability with which a hidden unit is dropped in a training step.
+    lr : float, list of float, or "auto", default="auto"
+        Learning rate of AdamW, which falls to 0 as a cosine. "auto" is 0.02 for the
+        standard encoding and 0.004 for the other.
+    weight_decay : float or list of float, default=0.01
+        Decoupled decay of the weights.
+    label_smoothing : float in [0, 1) or list of float, default=0.1
+        Share of each target that is spread evenly over all classes.
+    batch_size : int, None or list of these, default=128
+        Rows a step, drawn anew in each epoch; None is all rows.
+    max_epochs : int, list of int, or "auto", default="auto"
+        Passes over the data, of which the best is kept. "auto" makes 2000 steps, but
+        at least 10 epochs and at most 150.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class in the loss, as in :class:`TorchBlobClassifier`.
+    cv : int, splitter or iterable, default=5
+        The folds. An int is that many folds, shuffled, each class in proportion; others
+        are as in :class:`~sklearn.model_selection.GridSearchCV`. None is 5.
+    scoring : str, callable or None, default=None
+        What the best candidate has most of, on average over the folds: a scorer as in
+        scikit-learn; None is the accuracy.
+    refit : bool, default=False
+        Whether to train a single network on all rows, with the settings of the best
+        candidate and the mean of its folds' numbers of epochs, to predict instead of
+        the networks of the folds. It is smaller and predicts faster, but less well.
+    calibrate : bool, default=True
+        Whether to divide the logits by a temperature, `temperature_`, that makes
+        probabilities fit the labels of rows that the networks were not trained on.
+    time_limit : float or None, default=None
+        Seconds after which no other candidate begins. The first is always tried.
+    device : str or torch.device, default="auto"
+        Where to compute, as in :class:`TorchBlobClassifier`.
+    dtype : {"auto", "float32", "float64"}, default="auto"
+        Precision of the networks. "auto" is float64 for float64 data on a CPU, else
+        float32, which is as good and up to twice as fast.
+    random_state : int, RandomState instance or None, default=None
+        Determines the folds, initial weights and shuffles. None is a fresh seed.
+    verbose : int or bool, default=0
+        Whether to print a line for each candidate.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, sorted.
+    members_ : list of Pipeline
+        What predicts: for each fold an encoder of the columns and a
+        :class:`TorchBlobClassifier`; with `refit` just one of these. They take the
+        columns as they come, without names.
+    best_params_ : dict
+        The settings of the best candidate.
+    best_score_ : float
+        Its mean score over the folds, of networks one by one.
+    best_index_ : int
+        Its index in `cv_results_`.
+    cv_results_ : dict of ndarrays
+        Scores and times of all candidates that were tried, as in
+        :class:`~sklearn.model_selection.GridSearchCV`. As networks train together, the
+        time of a fit is the share of one in the time of all.
+    oof_proba_ : ndarray of shape (n_samples, n_classes)
+        Out-of-fold probabilities: what the best candidate's networks that were not
+        trained on a row say of it, on average. NaN for rows of no fold, or of weight 0.
+    temperature_ : float
+        What the logits are divided by; 1 without `calibrate`.
+    n_splits_ : int
+        Number of folds.
+    n_features_in_ : int
+        Number of features seen in :meth:`fit`.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features, if X had names that are all strings.
+
+    See Also
+    --------
+    TorchBlobClassifier : A single network, with all its settings.
+    sklearn.linear_model.LogisticRegressionCV : The linear model in this manner.
+
+    Notes
+    -----
+    `best_score_` and `oof_proba_` are a little better than what new rows will get: the
+    same rows have chosen the epochs and the candidate. They are a little worse in that
+    a single network does less well than the average. To know, hold out rows.
+
+    Row weights weigh the scale and the bins of the columns, losses, temperature and, if
+    the scorer takes them, scores: a weight of 2 equals a repeated row in the same fold,
+    as long as all rows make one batch; a weight of 0 equals a removed row.
+
+    The default recipe is the outcome of trials on 12 data sets; the page on benchmarks
+    has the figures.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.model_selection import train_test_split
+    >>> from torchblob import TorchBlobClassifierCV
+    >>> X, y = load_wine(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    >>> clf = TorchBlobClassifierCV(device="cpu", random_state=0).fit(X_train, y_train)
+    >>> clf.score(X_test, y_test) > 0.95
+    True
+    >>> len(clf.members_), len(clf.cv_results_["params"])
+    (5, 4)
+    """
+
+    _parameter_constraints = CV_TYPES
+
+    def __init__(
+        self,
+        hidden_units: Any = "auto",
+        *,
+        encoding: Any = "auto",
+        activation: Any = "auto",
+        dropout: Any = 0.0,
+        lr: Any = "auto",
+        weight_decay: Any = 0.01,
+        label_smoothing: Any = 0.1,
+        batch_size: Any = 128,
+        max_epochs: Any = "auto",
+        class_weight: dict[Any, float] | str | None = None,
+        cv: Any = 5,
+        scoring: Any = None,
+        refit: bool = False,
+        calibrate: bool = True,
+        time_limit: float | None = None,
+        device: str | torch.device = "auto",
+        dtype: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.hidden_units = hidden_units
+        self.encoding = encoding
+        self.activation = activation
+        self.dropout = dropout
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.class_weight = class_weight
+        self.cv = cv
+        self.scoring = scoring
+        self.refit = refit
+        self.calibrate = calibrate
+        self.time_limit = time_limit
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None
+    ) -> TorchBlobClassifierCV:
+        """Try the candidates, and keep the networks of the best.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, CSR matrix or tensor of shape (n_samples, n_features)
+            Training data; not modified. Numbers, all finite.
+        y : array-like or tensor of shape (n_samples,)
+            Class labels: strings, ints, bools.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, >= 0; None is 1 for each.
+        groups : array-like of shape (n_samples,), default=None
+            Which rows belong together, for a `cv` that keeps groups apart.
+
+        Returns
+        -------
+        self : TorchBlobClassifierCV
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not as described; if the rows outside of a
+            fold are all of one class; if no candidate could be trained. A model fitted
+            before stays as it was.
+        MemoryError
+            If there is no memory for the networks or the data.
+        KeyboardInterrupt
+            At Ctrl-C; the classifier is as it was before the call.
+
+        Warns
+        -----
+        sklearn.exceptions.FitFailedWarning
+            If the loss of a candidate has turned infinite or NaN. Its scores are NaN.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifierCV
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifierCV([4, 16], encoding="standard", random_state=0)
+        >>> clf = clf.fit(X, y)
+        >>> clf.cv_results_["param_hidden_units"].tolist()
+        [4, 16]
+        >>> clf.oof_proba_.shape
+        (150, 3)
+        """
+        begin = time.monotonic()
+        self._check_parameters()
+        name = type(self).__name__
+        with unchanged_on_error(self):
+            table = check_table(self, X, y, sample_weight, reset=True)
+            self.classes_ = classes_of(table.y, self)
+            codes = encode_labels(table.y, self.classes_, f"{name}: y")
+            weights = scaled_product(table.weights, np.ones(1))
+            factors = class_factors(
+                self.class_weight, codes, self.classes_, weights, self
+            )
+            features = self._features(table.X, table.rows)
+            table = Table(features, table.y, weights, table.rows)
+            seed = seed_of(self.random_state)
+            splits = splits_of(self.cv, table, (X, y, groups), seed, name)
+            of_floats = self.dtype == "float64" or (
+                self.dtype == "auto" and is_float64(features)
+            )
+            folds = CrossValidation(
+                table,
+                splits,
+                self.classes_,
+                factors,
+                score=self._make_score(weighted=sample_weight is not None),
+                params={"device": self.device, "dtype": self.dtype},
+                dtype=np.float64 if of_floats else np.float32,
+                seeds=np.random.SeedSequence(seed).generate_state(len(splits) + 1),
+            )
+            candidates = make_candidates(
+                vars(self),
+                name,
+                n_samples=max(len(train) for train, _ in splits),
+                n_features=features.shape[1],
+                is_sparse=sparse.issparse(features),
+            )
+            self._keep(self._try(candidates, folds, begin), folds, _num_samples(X))
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Return the class with the largest probability; ties go to the first.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, CSR matrix or tensor of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        labels : array of shape (n_samples,)
+            Entries of `classes_`.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If the data have other features than those fitted, or are not finite.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifierCV
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifierCV(8, encoding="standard", random_state=0)
+        >>> clf.fit(X, y).predict(X[[0, 149]])
+        array([0, 2])
+        """
+        codes = torch.from_numpy(self._log_proba(X).argmax(1))
+        return self._labels_like(X, codes)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probability of each class, the mean over the members.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, CSR matrix or tensor of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        probabilities : array of shape (n_samples, n_classes)
+            In the order of `classes_`; rows sum to 1.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If the data have other features than those fitted, or are not finite.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifierCV
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifierCV(8, encoding="standard", random_state=0)
+        >>> clf.fit(X, y).predict_proba(X[:5]).sum(axis=1).round(6)
+        array([1., 1., 1., 1., 1.])
+        """
+        return like(X, torch.from_numpy(np.exp(self._log_proba(X))))
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, CSR matrix or tensor of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        log_probabilities : array of shape (n_samples, n_classes)
+            In the order of `classes_`; finite where the probability rounds to 0.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If the data have other features than those fitted, or are not finite.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifierCV
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifierCV(8, encoding="standard", random_state=0)
+        >>> bool((clf.fit(X, y).predict_log_proba(X) < 0).all())
+        True
+        """
+        return like(X, torch.from_numpy(self._log_proba(X)))
+
+    def disagreement(self, X: Any) -> Any:
+        """Return how far the members differ in what they say of each row.
+
+        A row of which all say "half this, half that" is hard, but known to be; where
+        one is sure of this and another of that, the networks have seen too little like
+        it. Probabilities alone don't tell these apart.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, CSR matrix or tensor of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        disagreement : array of shape (n_samples,)
+            The entropy of the mean probabilities less the mean entropy of those of
+            each member, in nats: 0 where all say the same, and at most the logarithm of
+            the number of classes. It is the Jensen-Shannon divergence of the members,
+            also called mutual information or epistemic uncertainty (Smith and Gal,
+            Understanding Measures of Uncertainty for Adversarial Example Detection,
+            UAI 2018).
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If the data have other features than those fitted, or are not finite, or
+            there is only one member.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from torchblob import TorchBlobClassifierCV
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = TorchBlobClassifierCV(8, encoding="standard", random_state=0)
+        >>> far_away = X[:1] * [1, 1, -5, 1]
+        >>> known, unknown = clf.fit(X, y).disagreement(np.vstack([X[:1], far_away]))
+        >>> known < unknown
+        True
+        """
+        check_is_fitted(self)
+        if len(self.members_) < 2:
+            raise ValueError(
+                f"{type(self).__name__}.disagreement needs two members or more. Got "
+                "one: fit with refit=False."
+            )
+        entropies = [entr(np.exp(log_proba)).sum(1) for log_proba in self._each(X)]
+        of_mean = entr(np.exp(self._log_proba(X))).sum(1)
+        difference = np.maximum(of_mean - np.mean(entropies, axis=0), 0)
+        return like(X, torch.from_numpy(difference))
+
+    def _check_parameters(self) -> None:
+        """Check the parameters, but for those of candidates."""
+        self._validate_params()  # types, from `_parameter_constraints`
+        name = type(self).__name__
+        check_values({p: getattr(self, p) for p in ("dtype", "time_limit")}, name)
+        if isinstance(self.scoring, str) and self.scoring not in get_scorer_names():
+            raise ValueError(
+                f"The 'scoring' parameter of {name} must be a name of "
+                "sklearn.metrics.get_scorer_names(), a callable or None. Got "
+                f"{self.scoring!r} instead."
+            )
+
+    def _features(self, X: Any, rows: np.ndarray | None = None) -> Any:
+        """Return checked features as an array or a CSR matrix on the host."""
+        host = torch.device("cpu")
+        if isinstance(X, torch.Tensor):
+            X = X.to(host)
+        is_short = X.dtype in (np.float16, np.float32, torch.float16, torch.float32)
+        dtype = torch.float32 if is_short else torch.float64
+        features = to_features(X, dtype, self, host, rows)
+        return features if sparse.issparse(features) else features.numpy()
+
+    def _make_score(
+        self, *, weighted: bool
+    ) -> Callable[[Pipeline, Table, np.ndarray], float]:
+        """Return a function that judges what a member says of rows."""
+        if self.scoring is None:
+            return self._accuracy
+
+        def score(member: Pipeline, rows: Table, log_proba: np.ndarray) -> float:
+            kwargs = {"sample_weight": rows.weights} if weighted else {}
+            scorer = check_scoring(member, self.scoring)
+            try:
+                return float(scorer(member, rows.X, rows.y, **kwargs))
+            except ValueError as error:  # not all classes need be there
+                raise ValueError(
+                    f"The 'scoring' parameter of {type(self).__name__} must suit the "
+                    f"rows of each fold. Got {self.scoring!r}, which says: {error}"
+                ) from error
+
+        return score
+
+    def _accuracy(self, member: Pipeline, rows: Table, log_proba: np.ndarray) -> float:
+        predicted = self.classes_[log_proba.argmax(1)]
+        return float(accuracy_score(rows.y, predicted, sample_weight=rows.weights))
+
+    def _try(
+        self, candidates: list[dict[str, Any]], folds: CrossValidation, begin: float
+    ) -> Scoreboard:
+        """Return how candidates do on the folds, as many as there is time for.
+
+        Parameters
+        ----------
+        candidates : list of dict
+            The settings of each.
+        folds : CrossValidation
+            Trains them.
+        begin : float
+            When the time began, by `time.monotonic`.
+        """
+        name, n_splits = type(self).__name__, len(folds.splits)
+        board = Scoreboard(n_splits)
+        for batch in self._batches(candidates):
+            start = time.monotonic()
+            n_left = len(candidates) - len(board.candidates)
+            is_late = self.time_limit is not None and start - begin > self.time_limit
+            if is_late and board.candidates:
+                self._say(f"{n_left} candidates are not tried: time_limit is over.")
+                break
+            outcomes = folds.train(batch)
+            fit_time = (time.monotonic() - start) / (len(batch) * n_splits)
+            for candidate, outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, DivergedError):
+                    scores = board.add(candidate, None, fit_time)
+                    warnings.warn(
+                        f"{name}: {outcome}, for the candidate {candidate}. It is left "
+                        "out; lower its lr.",
+                        FitFailedWarning,
+                        stacklevel=3,
+                    )
+                else:
+                    scores = board.add(candidate, outcome, fit_time)
+                self._say(
+                    f"{len(board.candidates)}/{len(candidates)} "
+                    f"{_differences(candidate, candidates)}: score {scores.mean():.4f} "
+                    f"+- {scores.std():.4f} ({fit_time * n_splits:.1f} s)"
+                )
+        if not board.best:
+            raise ValueError(
+                f"{name} needs a candidate that can be trained and has a score. Got "
+                f"none of {len(board.candidates)}: lower lr, or use another scoring."
+            )
+        return board
+
+    def _batches(
+        self, candidates: list[dict[str, Any]]
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield candidates that are worth training together, or one by one in haste."""
+        if self.time_limit is not None:
+            yield from ([candidate] for candidate in candidates)
+            return
+        for _, batch in groupby(candidates, itemgetter("hidden_units", "encoding")):
+            yield list(batch)
+
+    def _say(self, message: str) -> None:
+        if self.verbose:
+            print(f"[{type(self).__name__}] {message}")
+
+    def _keep(self, board: Scoreboard, folds: CrossValidation, n_samples: int) -> None:
+        """Make the networks of the best candidate this classifier's.
+
+        Parameters
+        ----------
+        board : Scoreboard
+            Which is the best.
+        folds : CrossValidation
+            The rows that they were trained on.
+        n_samples : int
+            Number of all rows, also of those of weight 0.
+        """
+        self.cv_results_ = board.results()
+        self.n_splits_ = board.n_splits
+        self.best_index_ = board.best_index
+        self.best_params_ = dict(board.candidates[board.best_index])
+        self.best_score_ = board.best_score
+        rows = np.concatenate([valid for _, valid in folds.splits])
+        log_proba = np.concatenate([outcome.log_proba for outcome in board.best])
+        self.temperature_ = 1.0
+        if self.calibrate:
+            codes = np.searchsorted(self.classes_, folds.table.y[rows])
+            weights = folds.table.weights[rows] * folds.factors[codes]
+            known = np.isfinite(log_proba).all(1) & (weights > 0)
+            if known.any():
+                self.temperature_ = fit_temperature(
+                    log_proba[known], codes[known], weights[known]
+                )
+        self.oof_proba_ = np.zeros((n_samples, len(self.classes_)), log_proba.dtype)
+        rows = folds.table.rows[rows]
+        np.add.at(self.oof_proba_, rows, np.exp(self._tempered(log_proba)))
+        times = np.bincount(rows, minlength=n_samples)
+        with np.errstate(invalid="ignore"):  # rows of no fold
+            self.oof_proba_ /= times[:, None]
+        self.members_ = [outcome.member for outcome in board.best]
+        if self.refit:
+            n_epochs = round(np.mean([outcome.n_epochs for outcome in board.best]))
+            self.members_ = [folds.train_on_all(self.best_params_, n_epochs)]
+
+    def _tempered(self, log_proba: np.ndarray) -> np.ndarray:
+        """Return logarithms of probabilities, (n_samples, n_classes), at temperature."""
+        return log_softmax(log_proba / self.temperature_, axis=1)
+
+    def _each(self, X: Any) -> Iterator[np.ndarray]:
+        """Yield what each member says, (n_samples, n_classes)."""
+        check_is_fitted(self)
+        features = self._features(check_features(self, X, reset=False))
+        for member in self.members_:
+            log_proba = aligned_log_proba(member, features, self.classes_)
+            yield self._tempered(log_proba)
+
+    def _log_proba(self, X: Any) -> np.ndarray:
+        """Return the logarithms of the mean probabilities, (n_samples, n_classes)."""
+        total = functools.reduce(np.logaddexp, self._each(X))
+        return total - math.log(len(self.members_))
+
+
+def _differences(candidate: dict[str, Any], candidates: list[dict[str, Any]]) -> str:
+    """Return what tells a candidate from the others."""
+    differing = [
+        f"{param}={value!r}"
+        for param, value in candidate.items()
+        if any(other[param] != value for other in candidates)
+    ]
+    return ", ".join(differing) or "the only candidate"
