@@ -18,6 +18,7 @@ LAYERS = [
     ["torchblob._convergence", "torchblob._model_file", "torchblob._problem"],
     ["torchblob._checkpoint", "torchblob._estimator", "torchblob._tasks"],
     ["torchblob._classifier"],
+    ["torchblob._candidates", "torchblob._folds", "torchblob._temperature"],
     ["torchblob._classifier_cv"],
     ["torchblob._onnx", "torchblob._persistence"],
     ["torchblob"],

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any
 
-from sklearn.utils._param_validation import validate_parameter_constraints
+import numpy as np
 
-from torchblob._parameters import AUTO, CHOSEN_TYPES, check_values
+from torchblob._classifier import TorchBlobClassifier
+from torchblob._parameters import CHOSEN, check_values
 
 RECIPES: dict[str, dict[str, Any]] = {
     "standard": {"activation": "silu", "lr": 0.02},
@@ -63,7 +63,7 @@ def make_candidates(
         If a list is empty, or an entry of it no value for the parameter; if two
         candidates are the same; if sparse data are to be encoded.
     """
-    lists = {param: _values(param, params[param], name) for param in CHOSEN_TYPES}
+    lists = {param: _values(param, params[param], name) for param in CHOSEN}
     if lists["hidden_units"] == ["auto"]:
         lists["hidden_units"] = SIZES
     if lists["encoding"] == ["auto"]:
@@ -74,13 +74,20 @@ def make_candidates(
             f"{name} needs a dense X for encoding='piecewise_linear'. Got a sparse "
             "matrix: use encoding='standard', or X.toarray()."
         )
+    # Its errors are about the class that the user called.
+    network = type(name, (TorchBlobClassifier,), {})
     candidates: list[dict[str, Any]] = []
     for values in itertools.product(*lists.values()):
         candidate = dict(zip(lists, values, strict=True))
+        check_values({"encoding": candidate["encoding"]}, name)
         for param, value in RECIPES[candidate["encoding"]].items():
             if candidate[param] == "auto":
                 candidate[param] = value
-        if candidate["max_epochs"] == "auto":
+        settings = {p: v for p, v in candidate.items() if p != "encoding"}
+        if is_auto := candidate["max_epochs"] == "auto":
+            del settings["max_epochs"]
+        network(**settings)._check_parameters()
+        if is_auto:
             candidate["max_epochs"] = _epochs(n_samples, candidate["batch_size"])
         if candidate in candidates:
             raise ValueError(
@@ -93,27 +100,17 @@ def make_candidates(
 
 
 def _values(param: str, value: Any, name: str) -> list[Any]:
-    """Return the candidates for a parameter, each of which is checked."""
+    """Return the candidates for a parameter."""
     values = value if isinstance(value, list) else [value]
     if not values:
         raise ValueError(
             f"The {param!r} parameter of {name} must be a value, or a list of one or "
             "more. Got [] instead."
         )
-    for entry in values:
-        if isinstance(entry, str) and entry == "auto" and param in AUTO:
-            if param in ("hidden_units", "encoding") and len(values) > 1:
-                raise ValueError(
-                    f"The {param!r} parameter of {name} must be 'auto' or a list of "
-                    f"values, not both. Got {value!r} instead."
-                )
-            continue
-        constraints = {param: CHOSEN_TYPES[param]}
-        validate_parameter_constraints(constraints, {param: entry}, name)
-        check_values({param: entry}, name)
-    if param == "hidden_units":  # an array has no single truth
-        values = [v if isinstance(v, Integral | str) else tuple(v) for v in values]
-    return values
+    if param != "hidden_units":
+        return values
+    # A tuple compares as a whole, which an array does not.
+    return [tuple(v) if isinstance(v, list | np.ndarray) else v for v in values]
 
 
 def _epochs(n_samples: int, batch_size: int | None) -> int:

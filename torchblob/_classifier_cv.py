@@ -20,7 +20,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import accuracy_score, check_scoring, get_scorer_names
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from torchblob._candidates import make_candidates
 from torchblob._data import (
@@ -44,7 +44,7 @@ from torchblob._folds import (
 from torchblob._parameters import CV_TYPES, check_values
 from torchblob._problem import seed_of
 from torchblob._temperature import fit_temperature
-from torchblob.training import DivergedError
+from torchblob.training import DivergedError, resolve_device
 
 
 class TorchBlobClassifierCV(TensorClassifierMixin, BaseEstimator):
@@ -290,6 +290,7 @@ default="auto"
             )
             features = self._features(table.X, table.rows)
             table = Table(features, table.y, weights, table.rows)
+            resolve_device(self.device, name)  # that its error is about this class
             seed = seed_of(self.random_state)
             splits = splits_of(self.cv, table, (X, y, groups), seed, name)
             of_floats = self.dtype == "float64" or (
@@ -312,7 +313,7 @@ default="auto"
                 n_features=features.shape[1],
                 is_sparse=sparse.issparse(features),
             )
-            self._keep(self._try(candidates, folds, begin), folds, _num_samples(X))
+            self._keep(self._try(candidates, folds, begin), folds, len(y))
         return self
 
     def predict(self, X: Any) -> Any:
@@ -609,11 +610,11 @@ default="auto"
             self.members_ = [folds.train_on_all(self.best_params_, n_epochs)]
 
     def _tempered(self, log_proba: np.ndarray) -> np.ndarray:
-        """Return logarithms of probabilities, (n_samples, n_classes), at temperature."""
+        """Return logarithms of probabilities, (n_samples, n_classes), tempered."""
         return log_softmax(log_proba / self.temperature_, axis=1)
 
     def _each(self, X: Any) -> Iterator[np.ndarray]:
-        """Yield what each member says, (n_samples, n_classes)."""
+        """Yield what each member says of rows, (n_samples, n_classes)."""
         check_is_fitted(self)
         features = self._features(check_features(self, X, reset=False))
         for member in self.members_:

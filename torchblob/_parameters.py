@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import torch
 from sklearn.metrics import get_scorer_names
-from sklearn.utils._param_validation import StrOptions
 
 from torchblob._encoder import ENCODINGS
 from torchblob.nn import ACTIVATIONS
@@ -54,26 +53,26 @@ TYPES: dict[str, list[Any]] = {
 }
 """Parameter -> the types it may have, in the form of `_parameter_constraints`."""
 
-CHOSEN_TYPES: dict[str, list[Any]] = {
-    "hidden_units": TYPES["hidden_units"],
-    "encoding": [str],
-    "activation": TYPES["activation"],
-    "dropout": TYPES["dropout"],
-    "lr": TYPES["lr"],
-    "weight_decay": TYPES["weight_decay"],
-    "label_smoothing": TYPES["label_smoothing"],
-    "batch_size": TYPES["batch_size"],
-    "max_epochs": TYPES["max_epochs"],
-}
-"""Parameters that are chosen by cross-validation, and the types of a candidate."""
+CHOSEN = (
+    "hidden_units",
+    "encoding",
+    "activation",
+    "dropout",
+    "lr",
+    "weight_decay",
+    "label_smoothing",
+    "batch_size",
+    "max_epochs",
+)
+"""Parameters that are chosen by cross-validation: a list is one of candidates."""
 
 AUTO = ("hidden_units", "encoding", "activation", "lr", "max_epochs")
 """Those of them that may be "auto"."""
 
 CV_TYPES: dict[str, list[Any]] = {
     **{
-        param: [*types, list, *([StrOptions({"auto"})] if param in AUTO else [])]
-        for param, types in CHOSEN_TYPES.items()
+        param: [*TYPES.get(param, [str]), list, *([str] if param in AUTO else [])]
+        for param in CHOSEN
     },
     "class_weight": TYPES["class_weight"],
     "cv": ["cv_object"],
@@ -86,7 +85,7 @@ CV_TYPES: dict[str, list[Any]] = {
     "random_state": TYPES["random_state"],
     "verbose": TYPES["verbose"],
 }
-"""The same as `TYPES` of TorchBlobClassifierCV."""
+"""The same as `TYPES`, of TorchBlobClassifierCV."""
 
 
 WIDEST = 2**31
