@@ -10,7 +10,8 @@ from sklearn.utils.estimator_checks import (
     estimator_checks_generator,
 )
 
-from torchblob import TorchBlobClassifier
+from torchblob import TorchBlobClassifier, TorchBlobClassifierCV
+from torchblob._encoder import ColumnEncoder
 
 FULL_BATCH = {
     "default": {},
@@ -48,9 +49,22 @@ def name_of(check):
     return check.__name__
 
 
-def checks(configurations, left_out="nothing"):
+CROSS_VALIDATED = {
+    "chosen": {},
+    "refit": {"refit": True, "hidden_units": 16, "encoding": "standard"},
+    "not calibrated": {"calibrate": False, "hidden_units": (), "batch_size": None},
+}
+ENCODED = {
+    "standard": {},
+    "piecewise linear": {"encoding": "piecewise_linear"},
+}
+
+
+def checks(configurations, kind=TorchBlobClassifier, left_out="nothing"):
     for name, params in configurations.items():
-        estimator = TorchBlobClassifier(device="cpu", **params)
+        estimator = kind(**params)
+        if "device" in estimator.get_params():
+            estimator.set_params(device="cpu")
         for i, (instance, check) in enumerate(estimator_checks_generator(estimator)):
             if left_out not in name_of(check):
                 yield pytest.param(instance, check, id=f"{name}-{i}-{name_of(check)}")
@@ -60,7 +74,12 @@ def checks(configurations, left_out="nothing"):
     ("estimator", "check"),
     # A repeated row is drawn into batches, masks and validation sets twice, a row of
     # weight 2 once: no learner that draws rows can pass the checks of equivalence.
-    [*checks(FULL_BATCH), *checks(RANDOM, left_out=WEIGHT_EQUIVALENCE)],
+    [
+        *checks(FULL_BATCH),
+        *checks(RANDOM, left_out=WEIGHT_EQUIVALENCE),
+        *checks(CROSS_VALIDATED, TorchBlobClassifierCV),
+        *checks(ENCODED, ColumnEncoder),
+    ],
 )
 # Some checks train on data made to be hard, for which 100 epochs are not enough.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from torchblob._classifier import TorchBlobClassifier
-from torchblob._parameters import CHOSEN, check_values
+from torchblob._parameters import CHOSEN
 
 RECIPES: dict[str, dict[str, Any]] = {
     "standard": {"activation": "silu", "lr": 0.02},
@@ -79,7 +79,11 @@ def make_candidates(
     candidates: list[dict[str, Any]] = []
     for values in itertools.product(*lists.values()):
         candidate = dict(zip(lists, values, strict=True))
-        check_values({"encoding": candidate["encoding"]}, name)
+        if candidate["encoding"] not in list(RECIPES):
+            raise ValueError(
+                f"The 'encoding' parameter of {name} must be one of {list(RECIPES)}, a "
+                f"list of these, or 'auto'. Got {candidate['encoding']!r} instead."
+            )
         for param, value in RECIPES[candidate["encoding"]].items():
             if candidate[param] == "auto":
                 candidate[param] = value

@@ -31,6 +31,7 @@ from torchblob._data import (
     classes_of,
     encode_labels,
     is_float64,
+    plain_labels,
     scaled_product,
     to_features,
 )
@@ -288,13 +289,14 @@ default="auto"
             factors = class_factors(
                 self.class_weight, codes, self.classes_, weights, self
             )
-            features = self._features(table.X, table.rows)
+            given, features = table.X, self._features(table.X, table.rows)
             table = Table(features, table.y, weights, table.rows)
             resolve_device(self.device, name)  # that its error is about this class
             seed = seed_of(self.random_state)
-            splits = splits_of(self.cv, table, (X, y, groups), seed, name)
+            labels = plain_labels(y).ravel()  # of all rows, also those of weight 0
+            splits = splits_of(self.cv, table, (X, labels, groups), seed, name)
             of_floats = self.dtype == "float64" or (
-                self.dtype == "auto" and is_float64(features)
+                self.dtype == "auto" and is_float64(given)
             )
             folds = CrossValidation(
                 table,
@@ -313,7 +315,7 @@ default="auto"
                 n_features=features.shape[1],
                 is_sparse=sparse.issparse(features),
             )
-            self._keep(self._try(candidates, folds, begin), folds, len(y))
+            self._keep(self._try(candidates, folds, begin), folds, len(labels))
         return self
 
     def predict(self, X: Any) -> Any:
@@ -529,7 +531,10 @@ default="auto"
             n_left = len(candidates) - len(board.candidates)
             is_late = self.time_limit is not None and start - begin > self.time_limit
             if is_late and board.candidates:
-                self._say(f"{n_left} candidates are not tried: time_limit is over.")
+                self._say(
+                    f"{n_left} of {len(candidates)} candidates not tried: "
+                    f"time_limit={self.time_limit} is over"
+                )
                 break
             outcomes = folds.train(batch)
             fit_time = (time.monotonic() - start) / (len(batch) * n_splits)

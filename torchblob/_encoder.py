@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-ENCODINGS = ("standard", "piecewise_linear")
+from torchblob._data import check_weights
 
 FENCE = 3.0
 """Interquartile ranges beyond the quartiles where what does not set the scale begins.
@@ -72,6 +72,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = []
         return tags
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> ColumnEncoder:
@@ -83,8 +84,8 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
             Data; not modified.
         y : None
             Not used.
-        sample_weight : ndarray of shape (n_samples,), default=None
-            Weight of each row, > 0; None is 1 for each.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, >= 0; None is 1 for each.
 
         Returns
         -------
@@ -92,7 +93,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
             The fitted encoder.
         """
         X = self._check(X, reset=True)
-        weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
+        weights = check_weights(sample_weight, X.shape[0], self)
         self.edges_ = [np.empty(0)] * X.shape[1]
         if sparse.issparse(X):
             self.center_, self.scale_ = np.zeros(X.shape[1]), _magnitudes(X, weights)
@@ -101,6 +102,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
         for column in range(X.shape[1]):
             values, rows = np.unique(X[:, column].astype(float), return_inverse=True)
             counts = np.bincount(rows, weights)
+            values, counts = values[counts > 0], counts[counts > 0]
             self.center_[column], self.scale_[column] = _moments(values, counts)
             if self.encoding == "piecewise_linear":
                 edges = _quantiles(values, counts, np.linspace(0, 1, N_BINS + 1))

@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.pipeline import Pipeline
 
 from torchblob._classifier import TorchBlobClassifier
-from torchblob._data import Table, errors_about, plain_labels
+from torchblob._data import Table, errors_about
 from torchblob._encoder import ColumnEncoder
 from torchblob.training import DivergedError
 
@@ -42,8 +42,8 @@ def splits_of(
     table : Table
         Checked rows.
     data : tuple
-        X, y and groups as the user passed them, for a splitter or an iterable, whose
-        indices count all rows.
+        X and groups as the user passed them, and labels, for a splitter or an iterable,
+        whose indices count all rows.
     seed : int
         Of the shuffle.
     name : str
@@ -62,7 +62,6 @@ def splits_of(
             splits = list(folds.split(np.zeros(len(table.y)), table.y))
         else:
             X, y, groups = data
-            y = plain_labels(y).ravel()
             place = np.full(len(y), -1)
             place[table.rows] = np.arange(len(table.rows))
             splits = [

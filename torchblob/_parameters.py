@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import torch
 from sklearn.metrics import get_scorer_names
 
-from torchblob._encoder import ENCODINGS
 from torchblob.nn import ACTIVATIONS
 from torchblob.training import SCHEDULES
 
@@ -137,7 +136,6 @@ RULES: dict[str, Rule] = {
     "hidden_units": Rule(
         _is_widths, "an int in the range [1, 2**31) or a sequence of such ints"
     ),
-    "encoding": _one_of(ENCODINGS),
     "activation": _one_of(ACTIVATIONS),
     "dropout": _BELOW_ONE,
     "optimizer": _one_of(OPTIMIZERS, " or a callable"),

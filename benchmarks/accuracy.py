@@ -1,0 +1,250 @@
+"""Compare classifiers on real tables, none of them tuned by hand.
+
+    python benchmarks/accuracy.py FOLDER [--only NAME ...] [--splits 3] [--device cuda]
+        [--results docs/measured/accuracy.csv] [--picture docs/images/accuracy.png]
+
+FOLDER holds a `.npz` for each data set, with `X` (n_samples, n_features) and `y`. Each
+is split several times into 70 % to train on and 30 % to test on, each class in
+proportion. All compute with one thread. A method is run if what it needs is installed;
+RealMLP needs pytabkit. Results of methods that are not run now are kept, so that they
+may come from several environments.
+
+The calibration error is the mean distance of confidence and accuracy over 15 bins of
+equal width (Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks,
+ICML 2017).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score, log_loss
+from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+from timing import print_machine, print_table
+
+from torchblob import TorchBlobClassifier, TorchBlobClassifierCV
+
+
+def realmlp(seed: int, device: str) -> Any:
+    """Return RealMLP with its tuned defaults."""
+    from pytabkit import RealMLP_TD_Classifier
+
+    return RealMLP_TD_Classifier(random_state=seed, device=device, n_threads=1)
+
+
+METHODS: dict[str, Callable[[int, str], Any]] = {
+    "TorchBlobClassifierCV": lambda seed, device: TorchBlobClassifierCV(
+        device=device, random_state=seed
+    ),
+    "TorchBlobClassifierCV, refit": lambda seed, device: TorchBlobClassifierCV(
+        device=device, random_state=seed, refit=True
+    ),
+    "TorchBlobClassifier": lambda seed, device: make_pipeline(
+        StandardScaler(), TorchBlobClassifier(device=device, random_state=seed)
+    ),
+    "MLPClassifier": lambda seed, device: make_pipeline(
+        StandardScaler(), MLPClassifier(random_state=seed)
+    ),
+    "HistGradientBoosting": lambda seed, device: HistGradientBoostingClassifier(
+        random_state=seed
+    ),
+    "RealMLP": realmlp,
+}
+"""Name -> a function (seed, device) that returns a classifier with its defaults."""
+
+PEERS = ("MLPClassifier", "HistGradientBoosting", "RealMLP")
+OURS = "TorchBlobClassifierCV"
+MEASURES = ("accuracy", "log_loss", "calibration_error", "seconds")
+Results = dict[tuple[str, str, int], dict[str, float]]
+
+
+def calibration_error(y: np.ndarray, proba: np.ndarray, classes: np.ndarray) -> float:
+    """Return the mean distance of confidence and accuracy over 15 bins."""
+    confidence = proba.max(1)
+    is_right = classes[proba.argmax(1)] == y
+    bins = np.minimum((confidence * 15).astype(int), 14)
+    return float(np.abs(np.bincount(bins, is_right - confidence)).sum() / len(y))
+
+
+def measure(clf: Any, X: np.ndarray, y: np.ndarray, split: Any) -> dict[str, float]:
+    """Return how well a classifier does on the test rows, and the time of its fit."""
+    train, test = split
+    begin = time.perf_counter()
+    clf.fit(X[train], y[train])
+    seconds = time.perf_counter() - begin
+    proba = clf.predict_proba(X[test])
+    return {
+        "accuracy": accuracy_score(y[test], clf.classes_[proba.argmax(1)]),
+        "log_loss": log_loss(y[test], proba, labels=clf.classes_),
+        "calibration_error": calibration_error(y[test], proba, clf.classes_),
+        "seconds": seconds,
+    }
+
+
+def run(folder: Path, names: list[str], n_splits: int, device: str) -> Results:
+    """Return the measures of each method on each split of each data set."""
+    results: Results = {}
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as data:
+            X, y = data["X"], data["y"]
+        splits = StratifiedShuffleSplit(n_splits, test_size=0.3, random_state=0)
+        for number, split in enumerate(splits.split(X, y)):
+            for name in names:
+                clf = METHODS[name](number, device)
+                results[name, path.stem, number] = measure(clf, X, y, split)
+        accuracies = [results[name, path.stem, 0]["accuracy"] for name in names]
+        print(path.stem, *(f"{accuracy:.3f}" for accuracy in accuracies), flush=True)
+    return results
+
+
+def read(path: Path) -> Results:
+    """Return the results that a file has; none if there is no file."""
+    if not path.exists():
+        return {}
+    with open(path, newline="") as file:
+        return {
+            (row["method"], row["data"], int(row["split"])): {
+                measure: float(row[measure]) for measure in MEASURES
+            }
+            for row in csv.DictReader(file)
+        }
+
+
+def write(path: Path, results: Results) -> None:
+    """Write results, a row each."""
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["method", "data", "split", *MEASURES])
+        for key, measures in sorted(results.items()):
+            writer.writerow([*key, *(f"{measures[name]:.5g}" for name in MEASURES)])
+
+
+def by_set(results: Results, name: str, measure: str) -> np.ndarray:
+    """Return the mean of a measure over the splits of each data set."""
+    sets = sorted({data for _, data, _ in results})
+    return np.array(
+        [
+            np.mean(
+                [
+                    measures[measure]
+                    for (method, of, _), measures in results.items()
+                    if (method, of) == (name, data)
+                ]
+            )
+            for data in sets
+        ]
+    )
+
+
+def summary(results: Results) -> list[list[str]]:
+    """Return a row for each method: means over the data sets, and the time of all."""
+    present = {name for name, _, _ in results}
+    ours = by_set(results, OURS, "accuracy") if OURS in present else None
+    rows = []
+    for name in METHODS:
+        if name not in present:
+            continue
+        means = {measure: by_set(results, name, measure) for measure in MEASURES}
+        wins = "" if ours is None else record(ours, means["accuracy"])
+        rows.append(
+            [
+                name,
+                *(f"{means[measure].mean():.4f}" for measure in MEASURES[:3]),
+                f"{means['seconds'].sum():.1f} s",
+                "" if name == OURS else wins,
+            ]
+        )
+    peers = [by_set(results, name, "accuracy") for name in PEERS if name in present]
+    if peers:
+        best = np.max(peers, axis=0)
+        wins = "" if ours is None else record(ours, best)
+        rows.append(["best of the peers in hindsight", f"{best.mean():.4f}"])
+        rows[-1] += ["", "", "", wins]
+    return rows
+
+
+def record(ours: np.ndarray, other: np.ndarray) -> str:
+    """Return on how many data sets ours is better, as good to 0.001, or worse."""
+    difference = np.round(ours - other, 3)
+    return (
+        f"{(difference > 0).sum()}-{(difference == 0).sum()}-{(difference < 0).sum()}"
+    )
+
+
+def draw(results: Results, path: Path) -> None:
+    """Draw accuracy against time, and the accuracy on each data set beside ours."""
+    present = [name for name in METHODS if any(key[0] == name for key in results)]
+    sets = sorted({data for _, data, _ in results})
+    # Colours of Okabe and Ito, which colour-blind readers can tell apart.
+    colors = ["#D55E00", "#CC79A7", "#999999", "#E69F00", "#009E73", "#0072B2"]
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(11, 4.6), layout="constrained", width_ratios=[1, 1.2]
+    )
+    for name, color in zip(METHODS, colors, strict=True):
+        if name not in present:
+            continue
+        accuracy = by_set(results, name, "accuracy")
+        seconds = by_set(results, name, "seconds").sum()
+        left.scatter(seconds, accuracy.mean(), s=70, color=color, label=name)
+        if name != OURS and OURS in present:
+            difference = accuracy - by_set(results, OURS, "accuracy")
+            right.scatter(100 * difference, sets, s=35, color=color, alpha=0.8)
+    left.set(xscale="log", xlabel="seconds for all data sets, one thread")
+    left.set_ylabel("mean accuracy")
+    left.legend(fontsize=8)
+    left.grid(alpha=0.3)
+    right.axvline(0, color="#D55E00")
+    right.invert_yaxis()
+    right.set_xlabel(f"accuracy less that of {OURS}, in points")
+    right.grid(alpha=0.3)
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    """Read the arguments, measure, print the table, write results and picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--results", type=Path)
+    parser.add_argument("--picture", type=Path)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    torch.set_num_threads(1)
+    print_machine(torch.device(args.device))
+    names = list(args.only)
+    if "RealMLP" in names and importlib.util.find_spec("pytabkit") is None:
+        names.remove("RealMLP")
+        print("RealMLP is left out: pytabkit is not installed.")
+    results = read(args.results) if args.results else {}
+    with threadpool_limits(1):
+        results |= run(args.folder, names, args.splits, args.device)
+    header = ["", "accuracy", "log loss", "calibration error", "fits", "record"]
+    print_table(header, summary(results))
+    if args.results:
+        write(args.results, results)
+    if args.picture:
+        draw(results, args.picture)
+
+
+if __name__ == "__main__":
+    main()
