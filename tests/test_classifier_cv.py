@@ -235,7 +235,7 @@ def test_the_default_candidates_are_two_sizes_by_two_encodings():
 
 @pytest.mark.parametrize(
     ("n_samples", "batch_size", "epochs"),
-    [(100, 128, 150), (5000, 128, 50), (1000, None, 150), (10**6, 128, 10)],
+    [(100, 128, 300), (5000, 128, 50), (1000, None, 300), (10**6, 128, 10)],
 )
 def test_epochs_make_two_thousand_steps_within_bounds(n_samples, batch_size, epochs):
     (first, *_) = candidates(n_samples, batch_size=batch_size)

@@ -24,7 +24,7 @@ SIZES = [64, (128,)]
 MOST_ENCODED = 256
 """Columns up to which the second encoding, which makes up to nine of one, is tried."""
 
-STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2000, 10, 150
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2000, 10, 300
 """Steps of training to aim at, and the epochs that this may mean."""
 
 

@@ -89,7 +89,7 @@ default="auto"
         Rows a step, drawn anew in each epoch; None is all rows.
     max_epochs : int, list of int, or "auto", default="auto"
         Passes over the data, of which the best is kept. "auto" makes 2000 steps, but
-        at least 10 epochs and at most 150.
+        at least 10 epochs and at most 300.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the loss, as in :class:`TorchBlobClassifier`.
     cv : int, splitter or iterable, default=5
@@ -450,7 +450,7 @@ default="auto"
         >>> clf = TorchBlobClassifierCV(8, encoding="standard", random_state=0)
         >>> far_away = X[:1] * [1, 1, -5, 1]
         >>> known, unknown = clf.fit(X, y).disagreement(np.vstack([X[:1], far_away]))
-        >>> known < unknown
+        >>> bool(known < unknown)
         True
         """
         check_is_fitted(self)
