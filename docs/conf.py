@@ -71,7 +71,8 @@ sphinx_gallery_conf = {
     "within_subsection_order": ExplicitOrder(
         [
             *("plot_tutorial.py", "plot_shapes.py", "plot_animation.py"),
-            *("plot_hidden_units.py", "plot_search.py", "plot_table.py"),
+            *("plot_cross_validation.py", "plot_hidden_units.py", "plot_search.py"),
+            *("plot_table.py",),
             *("plot_early_stopping.py", "plot_imbalance.py", "plot_calibration.py"),
             *("plot_comparison.py", "plot_larger_than_memory.py", "plot_gpu.py"),
         ]

@@ -448,9 +448,8 @@ default="auto"
         >>> from torchblob import TorchBlobClassifierCV
         >>> X, y = load_iris(return_X_y=True)
         >>> clf = TorchBlobClassifierCV(8, encoding="standard", random_state=0)
-        >>> far_away = X[:1] * [1, 1, -5, 1]
-        >>> known, unknown = clf.fit(X, y).disagreement(np.vstack([X[:1], far_away]))
-        >>> bool(known < unknown)
+        >>> clear, doubtful = clf.fit(X, y).disagreement(X[[0, 70]])
+        >>> bool(clear < doubtful)
         True
         """
         check_is_fitted(self)
