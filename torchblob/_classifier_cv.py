@@ -291,7 +291,6 @@ default="auto"
             )
             given, features = table.X, self._features(table.X, table.rows)
             table = Table(features, table.y, weights, table.rows)
-            resolve_device(self.device, name)  # that its error is about this class
             seed = seed_of(self.random_state)
             labels = plain_labels(y).ravel()  # of all rows, also those of weight 0
             splits = splits_of(self.cv, table, (X, labels, groups), seed, name)
@@ -458,9 +457,9 @@ default="auto"
                 f"{type(self).__name__}.disagreement needs two members or more. Got "
                 "one: fit with refit=False."
             )
-        entropies = [entr(np.exp(log_proba)).sum(1) for log_proba in self._each(X)]
-        of_mean = entr(np.exp(self._log_proba(X))).sum(1)
-        difference = np.maximum(of_mean - np.mean(entropies, axis=0), 0)
+        proba = np.exp(list(self._each(X)))
+        of_mean, of_each = entr(proba.mean(0)).sum(1), entr(proba).sum(2)
+        difference = np.maximum(of_mean - of_each.mean(0), 0)
         return like(X, torch.from_numpy(difference))
 
     def _check_parameters(self) -> None:
@@ -468,6 +467,7 @@ default="auto"
         self._validate_params()  # types, from `_parameter_constraints`
         name = type(self).__name__
         check_values({p: getattr(self, p) for p in ("dtype", "time_limit")}, name)
+        resolve_device(self.device, name)
         if isinstance(self.scoring, str) and self.scoring not in get_scorer_names():
             raise ValueError(
                 f"The 'scoring' parameter of {name} must be a name of "
@@ -497,7 +497,7 @@ default="auto"
             scorer = check_scoring(member, self.scoring)
             try:
                 return float(scorer(member, rows.X, rows.y, **kwargs))
-            except ValueError as error:  # not all classes need be there
+            except (TypeError, ValueError) as error:  # not all classes need be there
                 raise ValueError(
                     f"The 'scoring' parameter of {type(self).__name__} must suit the "
                     f"rows of each fold. Got {self.scoring!r}, which says: {error}"
@@ -527,9 +527,9 @@ default="auto"
         board = Scoreboard(n_splits)
         for batch in self._batches(candidates):
             start = time.monotonic()
-            n_left = len(candidates) - len(board.candidates)
             is_late = self.time_limit is not None and start - begin > self.time_limit
             if is_late and board.candidates:
+                n_left = len(candidates) - len(board.candidates)
                 self._say(
                     f"{n_left} of {len(candidates)} candidates not tried: "
                     f"time_limit={self.time_limit} is over"
@@ -611,7 +611,13 @@ default="auto"
         self.members_ = [outcome.member for outcome in board.best]
         if self.refit:
             n_epochs = round(np.mean([outcome.n_epochs for outcome in board.best]))
-            self.members_ = [folds.train_on_all(self.best_params_, n_epochs)]
+            try:
+                self.members_ = [folds.train_on_all(self.best_params_, n_epochs)]
+            except DivergedError as error:
+                raise ValueError(
+                    f"{type(self).__name__}: {error}, when the best candidate was "
+                    "trained on all rows. Lower lr, or use refit=False."
+                ) from error
 
     def _tempered(self, log_proba: np.ndarray) -> np.ndarray:
         """Return logarithms of probabilities, (n_samples, n_classes), tempered."""

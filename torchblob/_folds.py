@@ -26,6 +26,9 @@ from torchblob.training import DivergedError
 PATIENCE = 0.3
 """Share of the epochs without progress after which a network stops."""
 
+BLOCK_FLOATS = 2**21
+"""Numbers that are encoded at a time for predictions: at most 9 times as many."""
+
 Split = tuple[np.ndarray, np.ndarray]
 """The rows of a table to train on, and those of the fold, as indices."""
 
@@ -152,8 +155,8 @@ class CrossValidation:
             for candidate in candidates
             for number in range(len(self.splits))
         ]
-        # Not of the user's backend: stacks are what makes this fast.
-        outcomes = iter(Parallel(backend="torchblob")(tasks))
+        # Whatever backend is chosen outside: stacks are what makes this fast.
+        outcomes = iter(Parallel(backend="torchblob", n_jobs=-1)(tasks))
         results: list[list[Outcome] | DivergedError] = []
         for _ in candidates:
             of_one = [next(outcomes) for _ in self.splits]
@@ -162,7 +165,13 @@ class CrossValidation:
         return results
 
     def train_on_all(self, candidate: Mapping[str, Any], n_epochs: int) -> Pipeline:
-        """Return a network that is trained on all rows, for so many epochs."""
+        """Return a network that is trained on all rows, for so many epochs.
+
+        Raises
+        ------
+        DivergedError
+            If its loss turns infinite or NaN.
+        """
         member = self._make(dict(candidate) | {"max_epochs": n_epochs}, self.seeds[-1])
         self._fit(member, np.arange(len(self.table.y)))
         return member
@@ -199,9 +208,10 @@ class CrossValidation:
     ) -> None:
         """Fit encoder and network to rows; the loss of others chooses the epoch."""
         encoder, network = member["encoder"], member["network"]
-        rows = _rows(self.table, train)
-        X = encoder.fit(rows.X, sample_weight=rows.weights).transform(rows.X)
-        is_known = np.isin(self.classes, rows.y)
+        y, weights = self.table.y[train], self.table.weights[train]
+        X = self.table.X[train]
+        X = encoder.fit(X, sample_weight=weights).transform(X)
+        is_known = np.isin(self.classes, y)
         if (self.factors != 1).any():
             factors = zip(self.classes[is_known], self.factors[is_known], strict=True)
             network.set_params(class_weight=dict(factors))
@@ -220,7 +230,7 @@ class CrossValidation:
             # Whether to train for longer is not the user's concern here.
             warnings.simplefilter("ignore", ConvergenceWarning)
             try:
-                network.fit(X, rows.y, rows.weights, **others)
+                network.fit(X, y, weights, **others)
             except ValueError as error:
                 if isinstance(error.__cause__, DivergedError):
                     raise error.__cause__ from None
@@ -247,7 +257,9 @@ def aligned_log_proba(member: Pipeline, X: Any, classes: np.ndarray) -> np.ndarr
     -------
     ndarray of shape (n_samples, n_classes)
     """
-    log_proba = member.predict_log_proba(X)
+    step = max(1, BLOCK_FLOATS // X.shape[1])
+    blocks = [X[start : start + step] for start in range(0, X.shape[0], step)]
+    log_proba = np.concatenate([member.predict_log_proba(rows) for rows in blocks])
     if len(member.classes_) == len(classes):
         return log_proba
     aligned = np.full((len(log_proba), len(classes)), -np.inf, log_proba.dtype)
