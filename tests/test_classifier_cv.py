@@ -512,12 +512,21 @@ def test_folds_may_be_given_as_masks_and_count_all_rows(noisy):
     )
 
 
+def test_an_array_holds_candidates_as_a_list_does(noisy):
+    clf = make(hidden_units=np.array([4, 8]), lr=np.array([0.01, 0.02])).fit(*noisy)
+    assert clf.cv_results_["param_hidden_units"].tolist() == [4, 4, 8, 8]
+    assert clf.cv_results_["param_lr"].tolist() == [0.01, 0.02] * 2
+    assert clf.device_ == torch.device("cpu")
+
+
 def test_groups_stay_together(noisy):
     X, y = noisy
     groups = np.arange(300) // 30
     clf = make(cv=GroupKFold(5)).fit(X, y, groups=groups)
     by_hand = make(cv=list(GroupKFold(5).split(X, y, groups))).fit(X, y)
     np.testing.assert_array_equal(clf.oof_proba_, by_hand.oof_proba_)
+    with pytest.raises(ValueError, match=r"keeps groups apart.*cv=5: use .*GroupKFold"):
+        make().fit(X, y, groups=groups)
 
 
 def test_the_seed_decides_everything(noisy):
@@ -548,6 +557,18 @@ def test_a_candidate_that_diverges_is_left_out_with_a_warning(noisy):
     ):
         clf.set_params(lr=1e30).fit(X, y)
     np.testing.assert_array_equal(clf.predict_proba(X), before)
+
+
+def test_networks_that_have_not_learned_are_a_warning(noisy):
+    X, y = noisy
+    with pytest.warns(
+        ConvergenceWarning, match=r"have not learned.* lr, now 1000000"
+    ) as seen:
+        make(lr=1e6).fit(X, y)
+    assert seen[0].filename == __file__
+    rng = np.random.default_rng(0)
+    with pytest.warns(ConvergenceWarning, match="features say nothing"):
+        make().fit(rng.normal(size=X.shape), rng.integers(0, 2, len(y)))
 
 
 @pytest.mark.usefixtures("_ctrl_c_interrupts")
@@ -589,8 +610,9 @@ def test_fits_of_an_outer_cross_validation_train_together(noisy, stacks):
 def test_progress_is_a_line_for_each_candidate(noisy, capsys):
     make(hidden_units=[4, 8], verbose=1).fit(*noisy)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert lines[0].startswith("[TorchBlobClassifierCV] 1/2 hidden_units=4: score 0.")
+    assert lines[2].startswith("[TorchBlobClassifierCV] best: hidden_units=")
     make(hidden_units=[4, 8], verbose=1, time_limit=1e-9).fit(*noisy)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].endswith("1 of 2 candidates not tried: time_limit=1e-09 is over")
@@ -602,12 +624,21 @@ def test_progress_is_a_line_for_each_candidate(noisy, capsys):
 
 BAD = {
     "no number": ({"lr": "fast"}, "'lr' parameter of TorchBlobClassifierCV.*'fast'"),
-    "auto in a list": ({"dropout": ["auto"]}, "'dropout' parameter.*Got 'auto'"),
-    "nothing to choose": ({"hidden_units": []}, "'hidden_units' .*one or more. Got []"),
+    "auto in a list": ({"dropout": ["auto"]}, r"'dropout' parameter.*Got \['auto'\]"),
+    "nothing to choose": (
+        {"hidden_units": []},
+        "'hidden_units' .*, a list of such values or 'auto'. Got []",
+    ),
     "twice the same": ({"hidden_units": [64, 64]}, "candidates that differ.* tuple"),
-    "one of a list": ({"activation": ["relu", "foo"]}, "'activation' .* Got 'foo'"),
+    "one of a list": (
+        {"activation": ["relu", "foo"]},
+        r"'activation' .* Got \['relu', 'foo'\]",
+    ),
     "encoding": ({"encoding": "foo"}, "'encoding' parameter .*'piecewise_linear'"),
-    "encodings": ({"encoding": ["standard", 3]}, "'encoding' parameter .*Got 3"),
+    "encodings": (
+        {"encoding": ["standard", 3]},
+        r"'encoding' parameter .*Got \['standard', 3\]",
+    ),
     "batch size": ({"batch_size": 0}, "'batch_size' parameter .* None or an int >= 1"),
     "epochs": ({"max_epochs": 0}, "'max_epochs' parameter of TorchBlobClassifierCV"),
     "loss": ({"scoring": "loss"}, "'scoring' parameter .*get_scorer_names"),
@@ -620,6 +651,8 @@ BAD = {
         {"cv": [([0], range(1, 300))]},
         "Fold 0 .* of the classes .*fewer folds",
     ),
+    "a set of widths": ({"hidden_units": {8, 4}}, "'hidden_units' parameter .*'tuple'"),
+    "class weight's name": ({"class_weight": "balance"}, "'class_weight' .*'balanced'"),
     "device": ({"device": "cuda:99"}, "'device' parameter of TorchBlobClassifierCV"),
     "dtype": ({"dtype": "float16"}, "'dtype' parameter of TorchBlobClassifierCV"),
     "class_weight": ({"class_weight": {9: 1.0}}, "'class_weight' parameter of Torch"),
@@ -653,7 +686,9 @@ def test_data_that_are_unfit_are_an_error_about_the_row(noisy):
         make().fit(X, np.zeros(len(y)))
     with pytest.raises(ValueError, match=r"encoding='piecewise_linear'. Got a sparse"):
         make(encoding=["standard", "piecewise_linear"]).fit(sparse.csr_array(X), y)
-    with pytest.raises(ValueError, match=r"rows of each fold. Got 'roc_auc', which"):
+    with pytest.raises(
+        ValueError, match=r"each fold, .* \[0, 1, 2\] here. Got 'roc_auc', which"
+    ):
         make(scoring="roc_auc").fit(X, y)
 
 

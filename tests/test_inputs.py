@@ -601,6 +601,21 @@ BAD_DATA = {
     "text weights": ((X0, Y0, ["a"] * 6), {}, "in sample_weight: could not convert"),
     "huge weights": ((X0, Y0, [10**400] * 6), {}, "in sample_weight: int too large"),
     "2-d weights": ((X0, Y0, np.c_[WEIGHT]), {}, r"1D array or scalar.* \(6, 1\)"),
+    "text in a frame": (
+        (pd.DataFrame({"a": X0[:, 0], "b": list("xyxyxy"), "c": X0[:, 1]}), Y0),
+        {},
+        r"in X: could not convert .*the columns \['b'\] don't hold.* OneHotEncoder",
+    ),
+    "text in a frame of polars": (
+        (pl.DataFrame({"a": X0[:, 0], "b": list("xyxyxy")}), Y0),
+        {},
+        r"in X: could not convert .*the columns \['b'\] don't hold.* OneHotEncoder",
+    ),
+    "dates in a frame": (
+        (pd.DataFrame({"a": X0[:, 0], "b": pd.to_datetime(["2020"] * 6)}), Y0),
+        {},
+        r"the columns \['b'\] don't hold",
+    ),
     "no y_val": (
         (X0, Y0),
         {"X_val": X0},

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from torchblob._classifier import TorchBlobClassifier
-from torchblob._parameters import CHOSEN
+from torchblob._parameters import AUTO, CHOSEN_TYPES, RULES, check_values
 
 RECIPES: dict[str, dict[str, Any]] = {
     "standard": {"activation": "silu", "lr": 0.02},
@@ -63,7 +63,7 @@ def make_candidates(
         If a list is empty, or an entry of it no value for the parameter; if two
         candidates are the same; if sparse data are to be encoded.
     """
-    lists = {param: _values(param, params[param], name) for param in CHOSEN}
+    lists = {param: _values(param, params[param], name) for param in CHOSEN_TYPES}
     if lists["hidden_units"] == ["auto"]:
         lists["hidden_units"] = SIZES
     if lists["encoding"] == ["auto"]:
@@ -74,24 +74,13 @@ def make_candidates(
             f"{name} needs a dense X for encoding='piecewise_linear'. Got a sparse "
             "matrix: use encoding='standard', or X.toarray()."
         )
-    # Its errors are about the class that the user called.
-    network = type(name, (TorchBlobClassifier,), {})
     candidates: list[dict[str, Any]] = []
     for values in itertools.product(*lists.values()):
         candidate = dict(zip(lists, values, strict=True))
-        if candidate["encoding"] not in list(RECIPES):
-            raise ValueError(
-                f"The 'encoding' parameter of {name} must be one of {list(RECIPES)}, a "
-                f"list of these, or 'auto'. Got {candidate['encoding']!r} instead."
-            )
         for param, value in RECIPES[candidate["encoding"]].items():
             if candidate[param] == "auto":
                 candidate[param] = value
-        settings = {p: v for p, v in candidate.items() if p != "encoding"}
-        if is_auto := candidate["max_epochs"] == "auto":
-            del settings["max_epochs"]
-        network(**settings)._check_parameters()
-        if is_auto:
+        if candidate["max_epochs"] == "auto":
             candidate["max_epochs"] = _epochs(n_samples, candidate["batch_size"])
         if candidate in candidates:
             raise ValueError(
@@ -104,17 +93,28 @@ def make_candidates(
 
 
 def _values(param: str, value: Any, name: str) -> list[Any]:
-    """Return the candidates for a parameter."""
-    values = value if isinstance(value, list) else [value]
-    if not values:
-        raise ValueError(
-            f"The {param!r} parameter of {name} must be a value, or a list of one or "
-            "more. Got [] instead."
-        )
-    if param != "hidden_units":
+    """Return the candidates for a parameter, each of which is checked."""
+    values = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(values, list):
+        values = [values]
+    if param in AUTO and len(values) == 1 and values[0] == "auto":
         return values
-    # A tuple compares as a whole, which an array does not.
-    return [tuple(v) if isinstance(v, list | np.ndarray) else v for v in values]
+    others = "a list of such values or 'auto'" if param in AUTO else "or a list of such"
+    try:
+        if not values:
+            raise ValueError("there is nothing to choose from")
+        for entry in values:
+            if param != "encoding":
+                TorchBlobClassifier(**{param: entry})._check_parameters()
+            check_values({param: entry}, name)
+    except ValueError as error:
+        raise ValueError(
+            f"The {param!r} parameter of {name} must be {RULES[param].needed}, "
+            f"{others}. Got {value!r} instead."
+        ) from error
+    if param == "hidden_units":  # of which lists may be entries
+        return [tuple(v) if isinstance(v, list) else v for v in values]
+    return values
 
 
 def _epochs(n_samples: int, batch_size: int | None) -> int:

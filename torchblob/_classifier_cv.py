@@ -6,8 +6,9 @@ import functools
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
+from numbers import Integral
 from operator import itemgetter
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from scipy import sparse
 from scipy.special import entr, log_softmax
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import FitFailedWarning
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.metrics import accuracy_score, check_scoring, get_scorer_names
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags
@@ -42,7 +43,7 @@ from torchblob._folds import (
     aligned_log_proba,
     splits_of,
 )
-from torchblob._parameters import CV_TYPES, check_values
+from torchblob._parameters import CHOSEN_TYPES, CV_TYPES, check_values
 from torchblob._problem import seed_of
 from torchblob._temperature import fit_temperature
 from torchblob.training import DivergedError, resolve_device
@@ -57,8 +58,8 @@ class TorchBlobClassifierCV(TensorClassifierMixin, BaseEstimator):
     rows choose the epoch and score the candidate. The networks of the best candidate
     then predict by their average.
 
-    A parameter from `hidden_units` to `max_epochs` is a value, or a list of candidates;
-    all combinations are tried.
+    A parameter from `hidden_units` to `max_epochs` is a value, or a list or array of
+    candidates; all combinations are tried.
 
     Parameters
     ----------
@@ -106,7 +107,8 @@ default="auto"
         Whether to divide the logits by a temperature, `temperature_`, that makes
         probabilities fit the labels of rows that the networks were not trained on.
     time_limit : float or None, default=None
-        Seconds after which no other candidate begins. The first is always tried.
+        Seconds after which no other candidate begins. The first is always tried;
+        `cv_results_` has those that were.
     device : str or torch.device, default="auto"
         Where to compute, as in :class:`TorchBlobClassifier`.
     dtype : {"auto", "float32", "float64"}, default="auto"
@@ -125,8 +127,11 @@ default="auto"
         What predicts: for each fold an encoder of the columns and a
         :class:`TorchBlobClassifier`; with `refit` just one of these. They take the
         columns as they come, without names.
+    device_ : torch.device
+        Where the networks are.
     best_params_ : dict
-        The settings of the best candidate.
+        The settings of the best candidate, for another TorchBlobClassifierCV, or, but
+        for the encoding, for a TorchBlobClassifier.
     best_score_ : float
         Its mean score over the folds, of networks one by one.
     best_index_ : int
@@ -265,6 +270,9 @@ default="auto"
         -----
         sklearn.exceptions.FitFailedWarning
             If the loss of a candidate has turned infinite or NaN. Its scores are NaN.
+        sklearn.exceptions.ConvergenceWarning
+            If the best candidate does no better than answers with the share of each
+            class, by its loss on the rows of the folds.
 
         Examples
         --------
@@ -282,6 +290,14 @@ default="auto"
         self._check_parameters()
         name = type(self).__name__
         with unchanged_on_error(self):
+            if groups is not None and (
+                self.cv is None or isinstance(self.cv, Integral)
+            ):
+                raise ValueError(
+                    f"{name} needs a cv that keeps groups apart if it gets groups. Got "
+                    f"cv={self.cv}: use sklearn.model_selection.GroupKFold(5), for "
+                    "example."
+                )
             table = check_table(self, X, y, sample_weight, reset=True)
             self.classes_ = classes_of(table.y, self)
             codes = encode_labels(table.y, self.classes_, f"{name}: y")
@@ -462,11 +478,19 @@ default="auto"
         difference = np.maximum(of_mean - of_each.mean(0), 0)
         return like(X, torch.from_numpy(difference))
 
+    @property
+    def device_(self) -> torch.device:
+        """Where the networks are."""
+        check_is_fitted(self)
+        return self.members_[0]["network"].device_
+
     def _check_parameters(self) -> None:
         """Check the parameters, but for those of candidates."""
         self._validate_params()  # types, from `_parameter_constraints`
         name = type(self).__name__
-        check_values({p: getattr(self, p) for p in ("dtype", "time_limit")}, name)
+        checked_later = {*CHOSEN_TYPES, "scoring"}
+        params = {p: v for p, v in vars(self).items() if p not in checked_later}
+        check_values(params, name)
         resolve_device(self.device, name)
         if isinstance(self.scoring, str) and self.scoring not in get_scorer_names():
             raise ValueError(
@@ -500,7 +524,9 @@ default="auto"
             except (TypeError, ValueError) as error:  # not all classes need be there
                 raise ValueError(
                     f"The 'scoring' parameter of {type(self).__name__} must suit the "
-                    f"rows of each fold. Got {self.scoring!r}, which says: {error}"
+                    f"rows of each fold, of the classes {np.unique(rows.y).tolist()} "
+                    f"here. Got {self.scoring!r}, which says: {error} Use fewer folds "
+                    "if a rare class is missing, or another scoring."
                 ) from error
 
         return score
@@ -558,6 +584,8 @@ default="auto"
                 f"{name} needs a candidate that can be trained and has a score. Got "
                 f"none of {len(board.candidates)}: lower lr, or use another scoring."
             )
+        best = board.candidates[board.best_index]
+        self._say(f"best: {_differences(best, candidates)}")
         return board
 
     def _batches(
@@ -593,15 +621,15 @@ default="auto"
         self.best_score_ = board.best_score
         rows = np.concatenate([valid for _, valid in folds.splits])
         log_proba = np.concatenate([outcome.log_proba for outcome in board.best])
+        codes = np.searchsorted(self.classes_, folds.table.y[rows])
+        weights = folds.table.weights[rows] * folds.factors[codes]
+        known = np.isfinite(log_proba).all(1) & (weights > 0)
         self.temperature_ = 1.0
-        if self.calibrate:
-            codes = np.searchsorted(self.classes_, folds.table.y[rows])
-            weights = folds.table.weights[rows] * folds.factors[codes]
-            known = np.isfinite(log_proba).all(1) & (weights > 0)
-            if known.any():
-                self.temperature_ = fit_temperature(
-                    log_proba[known], codes[known], weights[known]
-                )
+        if known.any():
+            judged = log_proba[known], codes[known], weights[known]
+            if self.calibrate:
+                self.temperature_ = fit_temperature(*judged)
+            self._warn_if_useless(*judged)
         self.oof_proba_ = np.zeros((n_samples, len(self.classes_)), log_proba.dtype)
         rows = folds.table.rows[rows]
         np.add.at(self.oof_proba_, rows, np.exp(self._tempered(log_proba)))
@@ -618,6 +646,26 @@ default="auto"
                     f"{type(self).__name__}: {error}, when the best candidate was "
                     "trained on all rows. Lower lr, or use refit=False."
                 ) from error
+
+    def _warn_if_useless(
+        self, log_proba: np.ndarray, codes: np.ndarray, weights: np.ndarray
+    ) -> None:
+        """Warn if rows outside of the training could as well be answered unseen."""
+        of_label = self._tempered(log_proba)[np.arange(len(codes)), codes]
+        loss = -np.average(of_label, weights=weights)
+        shares = np.bincount(codes, weights) / weights.sum()
+        of_shares = entr(shares).sum()
+        if loss < of_shares:
+            return
+        warnings.warn(
+            f"{type(self).__name__}: the networks have not learned. Their out-of-fold "
+            f"loss, {loss:.4g}, is not below {of_shares:.4g}, that of answering with "
+            "the share of each class. Unless the features say nothing about the "
+            f"classes, change lr, now {self.best_params_['lr']}, or raise max_epochs, "
+            f"now {self.best_params_['max_epochs']}.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
     def _tempered(self, log_proba: np.ndarray) -> np.ndarray:
         """Return logarithms of probabilities, (n_samples, n_classes), tempered."""
@@ -637,7 +685,9 @@ default="auto"
         return total - math.log(len(self.members_))
 
 
-def _differences(candidate: dict[str, Any], candidates: list[dict[str, Any]]) -> str:
+def _differences(
+    candidate: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]
+) -> str:
     """Return what tells a candidate from the others."""
     differing = [
         f"{param}={value!r}"

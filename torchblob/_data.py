@@ -159,10 +159,37 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
                 "quantized one."
             )
         return validate_data(estimator, X.detach(), reset=reset, skip_check_array=True)
-    with _naming(estimator, "X"):
-        return validate_data(
-            estimator, X, reset=reset, accept_sparse="csr", ensure_all_finite=False
-        )
+    try:
+        with _naming(estimator, "X"):
+            checked = validate_data(
+                estimator, X, reset=reset, accept_sparse="csr", ensure_all_finite=False
+            )
+            # As scikit-learn does itself, unless the frame is one of polars.
+            return checked.astype(float) if checked.dtype == object else checked
+    except (TypeError, ValueError) as error:
+        if not (names := _columns_without_numbers(X)):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"{error}. {type(estimator).__name__} needs numbers, which the columns "
+            f"{names} don't hold: leave them out, or encode them, for example by a "
+            "OneHotEncoder in a ColumnTransformer."
+        ) from error
+
+
+def _columns_without_numbers(X: Any) -> list[Any]:
+    """Return the names of the columns of a frame that hold text, dates and the like."""
+    names = []
+    for name in getattr(X, "columns", ()):
+        column = np.asarray(X[name])
+        try:
+            column.astype(float)
+        except (TypeError, ValueError):
+            names.append(name)
+        else:
+            if column.dtype.kind in "mM":
+                names.append(name)
+    return names
 
 
 @contextmanager
@@ -288,13 +315,15 @@ def _raise_not_finite(
         row = int(rows[row])
     names = getattr(estimator, "feature_names_in_", None)
     where = f"column {column}" if names is None else f"column {names[column]!r}"
-    what = "NaN"
-    if not np.isnan(value):
+    if np.isnan(value):
+        what = "NaN"
+        advice = "fill them in, for example by a SimpleImputer in a Pipeline"
+    else:
         what = f"infinity or a value too large for {str(dtype).removeprefix('torch.')}"
+        advice = "clip the column"
     raise ValueError(
         f"Input X contains {what}, at row {row}, {where} (counted from 0). "
-        f"{type(estimator).__name__} needs finite numbers: drop such rows, or fill "
-        "them in, for example with sklearn.impute.SimpleImputer in a Pipeline."
+        f"{type(estimator).__name__} needs finite numbers: drop such rows, or {advice}."
     )
 
 

@@ -99,8 +99,9 @@ def to_onnx(clf: TorchBlobClassifier, path: str | os.PathLike[str]) -> None:
     if not isinstance(clf, TorchBlobClassifier):
         raise TypeError(
             f"to_onnx needs a TorchBlobClassifier. Got {type(clf).__name__}. Pass the "
-            "classifier in it, such as pipeline[-1] or search.best_estimator_; of a "
-            "Pipeline, the other steps must then be done before the model."
+            "classifier alone, such as pipeline[-1] or search.best_estimator_, and do "
+            "the other steps of a Pipeline before the model. A TorchBlobClassifierCV, "
+            "of several networks and their encoders, can't be written."
         )
     where = path_of(path, "to_onnx")
     check_is_fitted(clf)

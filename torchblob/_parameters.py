@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from sklearn.metrics import get_scorer_names
 
@@ -52,26 +53,28 @@ TYPES: dict[str, list[Any]] = {
 }
 """Parameter -> the types it may have, in the form of `_parameter_constraints`."""
 
-CHOSEN = (
-    "hidden_units",
-    "encoding",
-    "activation",
-    "dropout",
-    "lr",
-    "weight_decay",
-    "label_smoothing",
-    "batch_size",
-    "max_epochs",
-)
-"""Parameters that are chosen by cross-validation: a list is one of candidates."""
+CHOSEN_TYPES: dict[str, list[Any]] = {
+    "hidden_units": [Integral, tuple],
+    "encoding": [],  # which are all names
+    "activation": [],
+    "dropout": [Real],
+    "lr": [Real],
+    "weight_decay": [Real],
+    "label_smoothing": [Real],
+    "batch_size": [Integral, None],
+    "max_epochs": [Integral],
+}
+"""Parameters that are chosen by cross-validation, and the types of a candidate."""
+
+ENCODINGS = ("standard", "piecewise_linear")
 
 AUTO = ("hidden_units", "encoding", "activation", "lr", "max_epochs")
-"""Those of them that may be "auto"."""
+"""Those of them that may be "auto" or other names."""
 
 CV_TYPES: dict[str, list[Any]] = {
     **{
-        param: [*TYPES.get(param, [str]), list, *([str] if param in AUTO else [])]
-        for param in CHOSEN
+        param: [*types, np.ndarray, list, *([str] if param in AUTO else [])]
+        for param, types in CHOSEN_TYPES.items()
     },
     "class_weight": TYPES["class_weight"],
     "cv": ["cv_object"],
@@ -135,6 +138,9 @@ _BELOW_ONE = Rule(lambda v: 0 <= v < 1, "a float in the range [0.0, 1.0)")
 RULES: dict[str, Rule] = {
     "hidden_units": Rule(
         _is_widths, "an int in the range [1, 2**31) or a sequence of such ints"
+    ),
+    "encoding": Rule(
+        lambda v: v in ENCODINGS, f"one of {', '.join(map(repr, ENCODINGS))}"
     ),
     "activation": _one_of(ACTIVATIONS),
     "dropout": _BELOW_ONE,

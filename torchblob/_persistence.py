@@ -85,8 +85,8 @@ def save(clf: TorchBlobClassifier, path: str | os.PathLike[str]) -> None:
     if type(clf) is not TorchBlobClassifier:
         raise TypeError(
             f"torchblob.save needs a TorchBlobClassifier. Got {type(clf).__name__}. "
-            "Save the classifier in it, such as pipeline[-1] or "
-            "search.best_estimator_; skops and joblib save the other steps too."
+            "Save it as a whole by joblib or skops; or, of a Pipeline or a search, the "
+            "classifier alone, pipeline[-1] or search.best_estimator_."
         )
     where = path_of(path, "torchblob.save")
     check_is_fitted(clf)

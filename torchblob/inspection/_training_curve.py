@@ -140,7 +140,8 @@ class TrainingCurveDisplay:
         if not hasattr(estimator, "history_"):
             raise ValueError(
                 f"{NAME} needs a fitted TorchBlobClassifier, also at the end of a "
-                f"Pipeline or found by a search with refit=True. Got {estimator!r}."
+                "Pipeline or found by a search with refit=True; of a "
+                f"TorchBlobClassifierCV one of its members_. Got {estimator!r}."
             )
         history = estimator.history_
         curves = {
