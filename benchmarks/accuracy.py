@@ -1,14 +1,21 @@
 """Compare classifiers on real tables, none of them tuned by hand.
 
     python benchmarks/accuracy.py FOLDER [--only NAME ...] [--splits 3] [--device cuda]
+        [--columns {raw,exponential,wild}] [--rows 120]
         [--results docs/measured/accuracy_by_split.csv]
         [--table docs/measured/accuracy.csv] [--picture docs/images/accuracy.png]
+    python benchmarks/accuracy.py FOLDER --recipes [--table docs/measured/recipes.csv]
 
 FOLDER holds a `.npz` for each data set, with `X` (n_samples, n_features) and `y`. Each
 is split several times into 70 % to train on and 30 % to test on, each class in
 proportion. All compute with one thread. A method is run if what it needs is installed;
 RealMLP needs pytabkit. Results of methods that are not run now are kept, so that they
 may come from several environments.
+
+`--columns` changes the columns first: "exponential" makes exp(3 z) of each, z being its
+standardized values, and "wild" multiplies 1 % of all cells by a million. `--rows` trains
+on so many rows only, and tests on the others. `--recipes` compares settings of
+TorchBlobClassifierCV in place of methods.
 
 The calibration error is the mean distance of confidence and accuracy over 15 bins of
 equal width (Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks,
@@ -22,7 +29,8 @@ import csv
 import importlib.util
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +77,37 @@ METHODS: dict[str, Callable[[int, str], Any]] = {
 }
 """Name -> a function (seed, device) that returns a classifier with its defaults."""
 
+RECIPES: dict[str, dict[str, Any]] = {
+    "the defaults": {},
+    "the defaults, not calibrated": {"calibrate": False},
+    "the best by log loss": {"scoring": "neg_log_loss"},
+    "ten folds": {"cv": 10},
+    "standard, 64 + 64 units": {},
+    "- ReLU, lr 0.01": {"activation": "relu", "lr": 0.01},
+    "- GELU": {"activation": "gelu"},
+    "- lr 0.005": {"lr": 0.005},
+    "- dropout 0.1": {"dropout": 0.1},
+    "- no label smoothing": {"label_smoothing": 0.0},
+    "- label smoothing 0.2": {"label_smoothing": 0.2},
+    "- weight decay 0.1": {"weight_decay": 0.1},
+    "- batches of 64": {"batch_size": 64},
+    "- 16 + 16 units": {"hidden_units": 16},
+    "- 256 + 256 units": {"hidden_units": 256},
+    "- 64 + 64 + 64 units": {"hidden_units": (64, 64, 64)},
+    "- one layer of 128 units": {"hidden_units": (128,)},
+    "piecewise linear, 64 + 64 units": {"encoding": "piecewise_linear"},
+    "- SiLU": {"encoding": "piecewise_linear", "activation": "silu"},
+    "- dropout 0.1 ": {"encoding": "piecewise_linear", "dropout": 0.1},
+    "- lr 0.01": {"encoding": "piecewise_linear", "lr": 0.01},
+    "- one layer of 128 units ": {
+        "encoding": "piecewise_linear",
+        "hidden_units": (128,),
+    },
+}
+"""Name -> settings of TorchBlobClassifierCV, beside `ONE` from the fifth on."""
+
+ONE = {"hidden_units": 64, "encoding": "standard"}
+
 PEERS = ("MLPClassifier", "HistGradientBoosting", "RealMLP")
 OURS = "TorchBlobClassifierCV"
 # Colours of Okabe and Ito, which colour-blind readers can tell apart.
@@ -81,6 +120,11 @@ STYLES = {
 }
 MEASURES = ("accuracy", "log_loss", "calibration_error", "seconds")
 Results = dict[tuple[str, str, int], dict[str, float]]
+
+
+def with_recipe(params: dict[str, Any], seed: int, device: str) -> Any:
+    """Return TorchBlobClassifierCV with some settings."""
+    return TorchBlobClassifierCV(device=device, random_state=seed, **params)
 
 
 def calibration_error(y: np.ndarray, proba: np.ndarray, classes: np.ndarray) -> float:
@@ -106,16 +150,36 @@ def measure(clf: Any, X: np.ndarray, y: np.ndarray, split: Any) -> dict[str, flo
     }
 
 
-def run(folder: Path, names: list[str], n_splits: int, device: str) -> Results:
+def changed(X: np.ndarray, how: str) -> np.ndarray:
+    """Return columns with long tails or wild values, or as they are."""
+    if how == "exponential":
+        z = StandardScaler().fit_transform(X)
+        return np.exp(np.clip(3 * z, -30, 30)).astype(np.float32)
+    if how == "wild":
+        is_wild = np.random.default_rng(0).random(X.shape) < 0.01
+        return np.where(is_wild, 1e6 * X, X).astype(np.float32)
+    return X
+
+
+def run(
+    folder: Path,
+    methods: dict[str, Callable[[int, str], Any]],
+    n_splits: int,
+    device: str,
+    columns: str,
+    n_rows: int | None,
+) -> Results:
     """Return the measures of each method on each split of each data set."""
     results: Results = {}
+    names = list(methods)
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as data:
-            X, y = data["X"], data["y"]
-        splits = StratifiedShuffleSplit(n_splits, test_size=0.3, random_state=0)
+            X, y = changed(data["X"], columns), data["y"]
+        size = {"test_size": 0.3} if n_rows is None else {"train_size": n_rows}
+        splits = StratifiedShuffleSplit(n_splits, **size, random_state=0)
         for number, split in enumerate(splits.split(X, y)):
             for name in names:
-                clf = METHODS[name](number, device)
+                clf = methods[name](number, device)
                 results[name, path.stem, number] = measure(clf, X, y, split)
         accuracies = [results[name, path.stem, 0]["accuracy"] for name in names]
         print(path.stem, *(f"{accuracy:.3f}" for accuracy in accuracies), flush=True)
@@ -161,12 +225,12 @@ def by_set(results: Results, name: str, measure: str) -> np.ndarray:
     )
 
 
-def summary(results: Results) -> list[list[str]]:
+def summary(results: Results, names: Iterable[str]) -> list[list[str]]:
     """Return a row for each method: means over the data sets, and the time of all."""
     present = {name for name, _, _ in results}
     ours = by_set(results, OURS, "accuracy") if OURS in present else None
     rows = []
-    for name in METHODS:
+    for name in names:
         if name not in present:
             continue
         means = {measure: by_set(results, name, measure) for measure in MEASURES}
@@ -246,6 +310,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--columns", choices=["raw", "exponential", "wild"], default="raw"
+    )
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--recipes", action="store_true")
     parser.add_argument("--results", type=Path)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--picture", type=Path)
@@ -253,13 +322,20 @@ def main() -> None:
     warnings.simplefilter("ignore", ConvergenceWarning)
     torch.set_num_threads(1)
     print_machine(torch.device(args.device))
-    names = list(args.only)
-    if "RealMLP" in names and importlib.util.find_spec("pytabkit") is None:
-        names.remove("RealMLP")
+    methods = {name: METHODS[name] for name in args.only}
+    if "RealMLP" in methods and importlib.util.find_spec("pytabkit") is None:
+        del methods["RealMLP"]
         print("RealMLP is left out: pytabkit is not installed.")
+    if args.recipes:
+        methods = {
+            name: partial(with_recipe, ({} if number < 4 else ONE) | params)
+            for number, (name, params) in enumerate(RECIPES.items())
+        }
     results = read(args.results) if args.results else {}
     with threadpool_limits(1):
-        results |= run(args.folder, names, args.splits, args.device)
+        results |= run(
+            args.folder, methods, args.splits, args.device, args.columns, args.rows
+        )
     header = [
         "",
         "accuracy",
@@ -268,7 +344,9 @@ def main() -> None:
         "fits",
         "better-same-worse",
     ]
-    rows = summary(results)
+    rows = summary(results, RECIPES if args.recipes else METHODS)
+    if args.recipes:
+        header, rows = header[:-1], [row[:-1] for row in rows]
     print_table(header, rows)
     if args.results:
         write(args.results, results)

@@ -55,7 +55,7 @@ def test_results_of_other_methods_are_kept(tmp_path, monkeypatch):
     accuracy.write(tmp_path / "results.csv", results)
     assert accuracy.read(tmp_path / "results.csv") == results
     assert accuracy.read(tmp_path / "other.csv") == {}
-    rows = accuracy.summary(results)
+    rows = accuracy.summary(results, accuracy.METHODS)
     assert [row[0] for row in rows] == [accuracy.OURS, "RealMLP", rows[-1][0]]
     assert rows[1][-1] == "0-1-0"
 

@@ -176,7 +176,7 @@ def test_a_stack_from_a_captured_epoch_is_the_stack(small, graphs, monkeypatch, 
             table = check_table(clf, X[k:], y[k:], None, reset=True)
             clf.classes_ = np.unique(table.y)
             net = make_net(clf, table.X, None)
-            task = make_task(clf, net, table, (None, None), weighted=False)
+            task = make_task(clf, net, table, None, weighted=False)
             members.append(Member(net, task))
         bad = members[1].net.module_  # whose loss ends it before the others
         torch.nn.init.constant_(bad.linear_layers[0].bias, np.nan)

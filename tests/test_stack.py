@@ -10,7 +10,7 @@ from skorch.callbacks import Callback
 
 from torchblob import TorchBlobClassifier
 from torchblob._data import check_table
-from torchblob._problem import make_net, make_task
+from torchblob._problem import check_validation, make_net, make_task
 from torchblob.training import _engine, _layout, _threads, train
 from torchblob.training._groups import Group
 from torchblob.training._layout import Layout, Shape
@@ -32,7 +32,8 @@ def prepare(X, y, sample_weight=None, X_val=None, y_val=None, **params):
     table = check_table(clf, X, y, sample_weight, reset=True)
     clf.classes_ = np.unique(table.y)
     net = make_net(clf, table.X, None)
-    return net, make_task(clf, net, table, (X_val, y_val), weighted=False)
+    validation = check_validation(clf, X_val, y_val, None)
+    return net, make_task(clf, net, table, validation, weighted=False)
 
 
 def train_together(fits):

@@ -97,7 +97,8 @@ def _values(param: str, value: Any, name: str) -> list[Any]:
     values = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(values, list):
         values = [values]
-    if param in AUTO and len(values) == 1 and values[0] == "auto":
+    is_name = len(values) == 1 and isinstance(values[0], str)
+    if param in AUTO and is_name and values[0] == "auto":
         return values
     others = "a list of such values or 'auto'" if param in AUTO else "or a list of such"
     try:

@@ -27,7 +27,7 @@ from torchblob._data import (
 )
 from torchblob._estimator import TensorClassifierMixin, like, unchanged_on_error
 from torchblob._parameters import TYPES, check_values
-from torchblob._problem import make_net, make_pass, make_task
+from torchblob._problem import check_validation, make_net, make_pass, make_task
 from torchblob._tasks import (
     FRAMES_OF_WITH_CALLBACKS,
     CallbackSupportMixin,
@@ -330,8 +330,9 @@ class TorchBlobClassifier(CallbackSupportMixin, TensorClassifierMixin, BaseEstim
             seed, dtype = (None, None) if kept is None else (kept.seed, kept.dtype)
             net = make_net(self, table.X, last, seed=seed, dtype=dtype)
             epochs_before = len(net.history)
-            weighted = sample_weight is not None
-            validation = (X_val, y_val, sample_weight_val)
+            validation = check_validation(self, X_val, y_val, sample_weight_val)
+            weights = sample_weight if validation is None else sample_weight_val
+            weighted = weights is not None
             task = make_task(self, net, table, validation, weighted=weighted)
             if kept is not None:
                 task = kept.start(net, task)
@@ -606,6 +607,23 @@ class TorchBlobClassifier(CallbackSupportMixin, TensorClassifierMixin, BaseEstim
                 "warm_start=False to start anew."
             )
         return classes
+
+    def _fit_checked(self, table: Table, validation: Table | None) -> None:
+        """Train on rows that are checked already, and warn of nothing.
+
+        Parameters
+        ----------
+        table : Table
+            Rows to train on; with weights of 0 too.
+        validation : Table or None
+            Rows for early stopping, of the same classes.
+        """
+        self.n_features_in_ = table.X.shape[1]
+        self.classes_ = np.unique(table.y)
+        net = make_net(self, table.X, None)
+        task = make_task(self, net, table, validation, weighted=False)
+        self._train(net, task)
+        self.best_epoch_ = best_number(task.stopping, 0)
 
     def _train(self, net: BlobNet, task: Task) -> None:
         """Train `net` and make it this classifier's."""

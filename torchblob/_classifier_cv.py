@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from numbers import Integral
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,8 +20,7 @@ from scipy import sparse
 from scipy.special import entr, log_softmax
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
-from sklearn.metrics import accuracy_score, check_scoring, get_scorer_names
-from sklearn.pipeline import Pipeline
+from sklearn.metrics import accuracy_score, check_scoring
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -39,14 +40,17 @@ from torchblob._data import (
 from torchblob._estimator import TensorClassifierMixin, like, unchanged_on_error
 from torchblob._folds import (
     CrossValidation,
+    Outcome,
     Scoreboard,
-    aligned_log_proba,
+    Trial,
+    log_proba_of,
+    out_of_fold,
     splits_of,
 )
 from torchblob._parameters import CHOSEN_TYPES, CV_TYPES, check_values
 from torchblob._problem import seed_of
 from torchblob._temperature import fit_temperature
-from torchblob.training import DivergedError, resolve_device
+from torchblob.training import DivergedError, resolve_device, resolve_dtype
 
 
 class TorchBlobClassifierCV(TensorClassifierMixin, BaseEstimator):
@@ -298,39 +302,36 @@ default="auto"
                     f"cv={self.cv}: use sklearn.model_selection.GroupKFold(5), for "
                     "example."
                 )
-            table = check_table(self, X, y, sample_weight, reset=True)
+            given = check_table(self, X, y, sample_weight, reset=True)
+            table = self._ready(given)
             self.classes_ = classes_of(table.y, self)
             codes = encode_labels(table.y, self.classes_, f"{name}: y")
-            weights = scaled_product(table.weights, np.ones(1))
             factors = class_factors(
-                self.class_weight, codes, self.classes_, weights, self
+                self.class_weight, codes, self.classes_, table.weights, self
             )
-            given, features = table.X, self._features(table.X, table.rows)
-            table = Table(features, table.y, weights, table.rows)
             seed = seed_of(self.random_state)
             labels = plain_labels(y).ravel()  # of all rows, also those of weight 0
             splits = splits_of(self.cv, table, (X, labels, groups), seed, name)
-            of_floats = self.dtype == "float64" or (
-                self.dtype == "auto" and is_float64(given)
-            )
+            device = resolve_device(self.device, name)
             folds = CrossValidation(
                 table,
-                splits,
-                self.classes_,
-                factors,
-                score=self._make_score(weighted=sample_weight is not None),
-                params={"device": self.device, "dtype": self.dtype},
-                dtype=np.float64 if of_floats else np.float32,
+                loss_weights=scaled_product(table.weights, factors[codes]),
+                splits=splits,
+                classes=self.classes_,
+                dtype=resolve_dtype(self.dtype, is_float64(given.X), device, name),
+                device=device,
                 seeds=np.random.SeedSequence(seed).generate_state(len(splits) + 1),
             )
             candidates = make_candidates(
                 vars(self),
                 name,
                 n_samples=max(len(train) for train, _ in splits),
-                n_features=features.shape[1],
-                is_sparse=sparse.issparse(features),
+                n_features=table.X.shape[1],
+                is_sparse=sparse.issparse(table.X),
             )
-            self._keep(self._try(candidates, folds, begin), folds, len(labels))
+            weighted = sample_weight is not None
+            board = self._try(candidates, folds, begin, weighted=weighted)
+            self._keep(board, folds, len(labels))
         return self
 
     def predict(self, X: Any) -> Any:
@@ -488,19 +489,32 @@ default="auto"
         """Check the parameters, but for those of candidates."""
         self._validate_params()  # types, from `_parameter_constraints`
         name = type(self).__name__
-        checked_later = {*CHOSEN_TYPES, "scoring"}
-        params = {p: v for p, v in vars(self).items() if p not in checked_later}
+        checked_otherwise = {*CHOSEN_TYPES, "scoring"}
+        params = {p: v for p, v in vars(self).items() if p not in checked_otherwise}
         check_values(params, name)
-        resolve_device(self.device, name)
-        if isinstance(self.scoring, str) and self.scoring not in get_scorer_names():
+        try:
+            check_scoring(self, self.scoring)
+        except ValueError as error:
             raise ValueError(
                 f"The 'scoring' parameter of {name} must be a name of "
-                "sklearn.metrics.get_scorer_names(), a callable or None. Got "
-                f"{self.scoring!r} instead."
-            )
+                "sklearn.metrics.get_scorer_names(), a callable (estimator, X, y) or "
+                f"None. Got {self.scoring!r} instead."
+            ) from error
+
+    def _ready(self, table: Table) -> Table:
+        """Return checked rows with features on the host and weights of at most 1."""
+        features = self._features(table.X, table.rows)
+        weights = scaled_product(table.weights, np.ones(1))
+        table = Table(features, table.y, weights, table.rows)
+        # Some may be too small beside the others to count.
+        return table if weights.all() else table.where(weights > 0)
 
     def _features(self, X: Any, rows: np.ndarray | None = None) -> Any:
-        """Return checked features as an array or a CSR matrix on the host."""
+        """Return checked features as an array or a CSR matrix on the host.
+
+        In float64 unless they are shorter floats: before a column is scaled, its
+        values may differ in the last digits of large numbers.
+        """
         host = torch.device("cpu")
         if isinstance(X, torch.Tensor):
             X = X.to(host)
@@ -509,34 +523,13 @@ default="auto"
         features = to_features(X, dtype, self, host, rows)
         return features if sparse.issparse(features) else features.numpy()
 
-    def _make_score(
-        self, *, weighted: bool
-    ) -> Callable[[Pipeline, Table, np.ndarray], float]:
-        """Return a function that judges what a member says of rows."""
-        if self.scoring is None:
-            return self._accuracy
-
-        def score(member: Pipeline, rows: Table, log_proba: np.ndarray) -> float:
-            kwargs = {"sample_weight": rows.weights} if weighted else {}
-            scorer = check_scoring(member, self.scoring)
-            try:
-                return float(scorer(member, rows.X, rows.y, **kwargs))
-            except (TypeError, ValueError) as error:  # not all classes need be there
-                raise ValueError(
-                    f"The 'scoring' parameter of {type(self).__name__} must suit the "
-                    f"rows of each fold, of the classes {np.unique(rows.y).tolist()} "
-                    f"here. Got {self.scoring!r}, which says: {error} Use fewer folds "
-                    "if a rare class is missing, or another scoring."
-                ) from error
-
-        return score
-
-    def _accuracy(self, member: Pipeline, rows: Table, log_proba: np.ndarray) -> float:
-        predicted = self.classes_[log_proba.argmax(1)]
-        return float(accuracy_score(rows.y, predicted, sample_weight=rows.weights))
-
     def _try(
-        self, candidates: list[dict[str, Any]], folds: CrossValidation, begin: float
+        self,
+        candidates: list[dict[str, Any]],
+        folds: CrossValidation,
+        begin: float,
+        *,
+        weighted: bool,
     ) -> Scoreboard:
         """Return how candidates do on the folds, as many as there is time for.
 
@@ -548,45 +541,105 @@ default="auto"
             Trains them.
         begin : float
             When the time began, by `time.monotonic`.
+        weighted : bool
+            Whether scores are weighted.
         """
-        name, n_splits = type(self).__name__, len(folds.splits)
-        board = Scoreboard(n_splits)
+        name, n_folds = type(self).__name__, len(folds.splits)
+        board = Scoreboard()
         for batch in self._batches(candidates):
             start = time.monotonic()
             is_late = self.time_limit is not None and start - begin > self.time_limit
-            if is_late and board.candidates:
-                n_left = len(candidates) - len(board.candidates)
+            if is_late and board.best is not None:
                 self._say(
-                    f"{n_left} of {len(candidates)} candidates not tried: "
-                    f"time_limit={self.time_limit} is over"
+                    f"{len(candidates) - len(board)} of {len(candidates)} candidates "
+                    f"not tried: time_limit={self.time_limit} is over"
                 )
                 break
-            outcomes = folds.train(batch)
-            fit_time = (time.monotonic() - start) / (len(batch) * n_splits)
-            for candidate, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, DivergedError):
-                    scores = board.add(candidate, None, fit_time)
+            results = folds.train(batch)
+            fit_time = (time.monotonic() - start) / (len(batch) * n_folds)
+            for candidate, outcomes in zip(batch, results, strict=True):
+                if isinstance(outcomes, DivergedError):
                     warnings.warn(
-                        f"{name}: {outcome}, for the candidate {candidate}. It is left "
-                        "out; lower its lr.",
+                        f"{name}: {outcomes}, for the candidate {candidate}. It is "
+                        "left out; lower its lr.",
                         FitFailedWarning,
                         stacklevel=3,
                     )
+                    nothing = np.full(n_folds, np.nan)
+                    trial = Trial(candidate, [], 1.0, nothing, nothing, fit_time)
                 else:
-                    scores = board.add(candidate, outcome, fit_time)
+                    trial = self._judge(candidate, outcomes, folds, fit_time, weighted)
+                board.add(trial)
                 self._say(
-                    f"{len(board.candidates)}/{len(candidates)} "
-                    f"{_differences(candidate, candidates)}: score {scores.mean():.4f} "
-                    f"+- {scores.std():.4f} ({fit_time * n_splits:.1f} s)"
+                    f"{len(board)}/{len(candidates)} "
+                    f"{_differences(candidate, candidates)}: "
+                    f"score {trial.scores.mean():.4f} +- {trial.scores.std():.4f} "
+                    f"({fit_time * n_folds:.1f} s)"
                 )
-        if not board.best:
+        if board.best is None:
             raise ValueError(
                 f"{name} needs a candidate that can be trained and has a score. Got "
-                f"none of {len(board.candidates)}: lower lr, or use another scoring."
+                f"none of {len(board)}: lower lr, or use another scoring."
             )
-        best = board.candidates[board.best_index]
-        self._say(f"best: {_differences(best, candidates)}")
+        self._say(f"best: {_differences(board.best.candidate, candidates)}")
         return board
+
+    def _judge(
+        self,
+        candidate: dict[str, Any],
+        outcomes: list[Outcome],
+        folds: CrossValidation,
+        fit_time: float,
+        weighted: bool,
+    ) -> Trial:
+        """Return how good the networks of a candidate are on their folds."""
+        temperature = 1.0
+        if self.calibrate:
+            temperature = fit_temperature(*out_of_fold(outcomes, folds))
+        scores, times = [], []
+        for outcome, (_, valid) in zip(outcomes, folds.splits, strict=True):
+            start = time.perf_counter()
+            scores.append(self._score(outcome, temperature, folds, valid, weighted))
+            times.append(time.perf_counter() - start)
+        return Trial(
+            candidate,
+            outcomes,
+            temperature,
+            np.array(scores),
+            np.array(times),
+            fit_time,
+        )
+
+    def _score(
+        self,
+        outcome: Outcome,
+        temperature: float,
+        folds: CrossValidation,
+        valid: np.ndarray,
+        weighted: bool,
+    ) -> float:
+        """Return the score of a network on the rows of its fold."""
+        table = folds.table
+        X, y, weights = table.X[valid], table.y[valid], table.weights[valid]
+        if self.scoring is None:
+            predicted = self.classes_[outcome.log_proba.argmax(1)]
+            return float(accuracy_score(y, predicted, sample_weight=weights))
+        alone = copy.copy(self)  # as it would be with this network only
+        alone.members_, alone.temperature_ = [outcome.member], temperature
+        alone.__dict__.pop("feature_names_in_", None)  # the rows are arrays by now
+        scorer = check_scoring(alone, self.scoring)
+        try:
+            if weighted:
+                with suppress(TypeError):  # not every scorer takes weights
+                    return float(scorer(alone, X, y, sample_weight=weights))
+            return float(scorer(alone, X, y))
+        except (TypeError, ValueError) as error:  # not all classes need be there
+            raise ValueError(
+                f"The 'scoring' parameter of {type(self).__name__} must suit the rows "
+                f"of each fold, of the classes {np.unique(y).tolist()} here. Got "
+                f"{self.scoring!r}, which says: {error} Use fewer folds if a rare "
+                "class is missing, or another scoring."
+            ) from error
 
     def _batches(
         self, candidates: list[dict[str, Any]]
@@ -595,7 +648,7 @@ default="auto"
         if self.time_limit is not None:
             yield from ([candidate] for candidate in candidates)
             return
-        for _, batch in groupby(candidates, itemgetter("hidden_units", "encoding")):
+        for _, batch in groupby(candidates, itemgetter("encoding", "hidden_units")):
             yield list(batch)
 
     def _say(self, message: str) -> None:
@@ -614,33 +667,26 @@ default="auto"
         n_samples : int
             Number of all rows, also of those of weight 0.
         """
+        best = cast(Trial, board.best)
         self.cv_results_ = board.results()
-        self.n_splits_ = board.n_splits
+        self.n_splits_ = len(folds.splits)
         self.best_index_ = board.best_index
-        self.best_params_ = dict(board.candidates[board.best_index])
-        self.best_score_ = board.best_score
-        rows = np.concatenate([valid for _, valid in folds.splits])
-        log_proba = np.concatenate([outcome.log_proba for outcome in board.best])
-        codes = np.searchsorted(self.classes_, folds.table.y[rows])
-        weights = folds.table.weights[rows] * folds.factors[codes]
-        known = np.isfinite(log_proba).all(1) & (weights > 0)
-        self.temperature_ = 1.0
-        if known.any():
-            judged = log_proba[known], codes[known], weights[known]
-            if self.calibrate:
-                self.temperature_ = fit_temperature(*judged)
-            self._warn_if_useless(*judged)
-        self.oof_proba_ = np.zeros((n_samples, len(self.classes_)), log_proba.dtype)
-        rows = folds.table.rows[rows]
-        np.add.at(self.oof_proba_, rows, np.exp(self._tempered(log_proba)))
-        times = np.bincount(rows, minlength=n_samples)
+        self.best_params_ = dict(best.candidate)
+        self.best_score_ = float(best.scores.mean())
+        self.temperature_ = best.temperature
+        self._warn_if_useless(*out_of_fold(best.outcomes, folds))
+        rows = folds.table.rows[np.concatenate([valid for _, valid in folds.splits])]
+        log_proba = np.concatenate([outcome.log_proba for outcome in best.outcomes])
+        proba = np.exp(self._tempered(log_proba))
+        self.oof_proba_ = np.zeros((n_samples, len(self.classes_)), proba.dtype)
+        np.add.at(self.oof_proba_, rows, proba)
         with np.errstate(invalid="ignore"):  # rows of no fold
-            self.oof_proba_ /= times[:, None]
-        self.members_ = [outcome.member for outcome in board.best]
+            self.oof_proba_ /= np.bincount(rows, minlength=n_samples)[:, None]
+        self.members_ = [outcome.member for outcome in best.outcomes]
         if self.refit:
-            n_epochs = round(np.mean([outcome.n_epochs for outcome in board.best]))
+            n_epochs = round(np.mean([outcome.n_epochs for outcome in best.outcomes]))
             try:
-                self.members_ = [folds.train_on_all(self.best_params_, n_epochs)]
+                self.members_ = [folds.train_on_all(best.candidate, n_epochs)]
             except DivergedError as error:
                 raise ValueError(
                     f"{type(self).__name__}: {error}, when the best candidate was "
@@ -651,6 +697,8 @@ default="auto"
         self, log_proba: np.ndarray, codes: np.ndarray, weights: np.ndarray
     ) -> None:
         """Warn if rows outside of the training could as well be answered unseen."""
+        if not len(codes):
+            return
         of_label = self._tempered(log_proba)[np.arange(len(codes)), codes]
         loss = -np.average(of_label, weights=weights)
         shares = np.bincount(codes, weights) / weights.sum()
@@ -676,8 +724,7 @@ default="auto"
         check_is_fitted(self)
         features = self._features(check_features(self, X, reset=False))
         for member in self.members_:
-            log_proba = aligned_log_proba(member, features, self.classes_)
-            yield self._tempered(log_proba)
+            yield self._tempered(log_proba_of(member, features, self.classes_))
 
     def _log_proba(self, X: Any) -> np.ndarray:
         """Return the logarithms of the mean probabilities, (n_samples, n_classes)."""

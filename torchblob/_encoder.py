@@ -56,11 +56,14 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
     squeeze all others together; of normally distributed values hardly one is that far
     away. A distance d of more than 3 standard deviations becomes 3 + log(1 + d - 3).
 
-    Bins hold equal numbers of rows, up to 8 a column; a column of two values has none.
-    They let a network bend sharply along one column, and as finely as the rows are
-    dense (Gorishniy, Rubachev and Babenko, On Embeddings for Numerical Features in
-    Tabular Deep Learning, NeurIPS 2022; here bounded at both ends). Sparse data are
-    scaled only, so that zeros stay zeros.
+    If half of the rows have one value, the quartiles are those of the other rows.
+
+    Bins hold equal numbers of rows, up to 8 a column, but for a value of many rows,
+    which is an edge; a column of two values has none. They let a network bend sharply
+    along one column, and as finely as the rows are dense (Gorishniy, Rubachev and
+    Babenko, On Embeddings for Numerical Features in Tabular Deep Learning, NeurIPS
+    2022; here bounded at both ends). Sparse data are scaled only, so that zeros stay
+    zeros.
 
     A row of weight 2 counts as two rows in all of this.
     """
@@ -97,18 +100,24 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
         self.edges_ = [np.empty(0)] * X.shape[1]
         if sparse.issparse(X):
             self.center_, self.scale_ = np.zeros(X.shape[1]), _magnitudes(X, weights)
-            return self
+        else:
+            self._fit_dense(X, weights)
+        # All bins in a row, for `encode`: their columns, lower ends and widths.
+        n_bins = [max(0, len(edges) - 1) for edges in self.edges_]
+        self._columns = np.repeat(np.arange(X.shape[1]), n_bins)
+        self._lower = np.concatenate([edges[:-1] for edges in self.edges_])
+        self._width = np.concatenate([np.diff(edges) for edges in self.edges_])
+        return self
+
+    def _fit_dense(self, X: np.ndarray, weights: np.ndarray) -> None:
         self.center_, self.scale_ = np.empty((2, X.shape[1]))
         for column in range(X.shape[1]):
             values, rows = np.unique(X[:, column].astype(float), return_inverse=True)
             counts = np.bincount(rows, weights)
             values, counts = values[counts > 0], counts[counts > 0]
             self.center_[column], self.scale_[column] = _moments(values, counts)
-            if self.encoding == "piecewise_linear":
-                edges = _quantiles(values, counts, np.linspace(0, 1, N_BINS + 1))
-                if len(np.unique(edges)) > 2:
-                    self.edges_[column] = np.unique(edges)
-        return self
+            if self.encoding == "piecewise_linear" and len(values) > 2:
+                self.edges_[column] = _edges(values, counts)
 
     def transform(self, X: Any) -> Any:
         """Encode data.
@@ -124,26 +133,26 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
             The standardized columns, then for each column those of its bins.
         """
         check_is_fitted(self)
-        X = self._check(X, reset=False)
+        return self.encode(self._check(X, reset=False))
+
+    def encode(self, X: Any) -> Any:
+        """Encode data that are checked already, as :meth:`transform` does."""
         if sparse.issparse(X):
-            if not self.center_.any() and not any(map(len, self.edges_)):
+            if not (self.center_.any() or len(self._columns)):
                 X = X.astype(self.dtype)
                 X.data = _drawn_in(X.data / self.scale_[X.indices]).astype(self.dtype)
                 return X
             X = X.toarray()
-        lower = np.concatenate([edges[:-1] for edges in self.edges_])
-        width = np.concatenate([np.diff(edges) for edges in self.edges_])
-        sizes = [max(0, len(edges) - 1) for edges in self.edges_]
-        columns = np.repeat(np.arange(X.shape[1]), sizes)
         n_rows, n_features = X.shape
-        encoded = np.empty((n_rows, n_features + len(columns)), self.dtype)
+        encoded = np.empty((n_rows, n_features + len(self._columns)), self.dtype)
         step = max(1, BLOCK_FLOATS // encoded.shape[1])
         with np.errstate(over="ignore"):  # what is that far away stays at the end
             for start in range(0, n_rows, step):
                 rows, out = X[start : start + step], encoded[start : start + step]
                 out[:, :n_features] = _drawn_in((rows - self.center_) / self.scale_)
-                pieces = (rows[:, columns] - lower) / width
-                np.clip(pieces, 0, 1, out=out[:, n_features:])
+                if len(self._columns):
+                    pieces = (rows[:, self._columns] - self._lower) / self._width
+                    np.clip(pieces, 0, 1, out=out[:, n_features:])
         return encoded
 
     def _check(self, X: Any, *, reset: bool) -> Any:
@@ -178,13 +187,30 @@ def _moments(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
     # Divided by a power of two, so that no square is out of range.
     exponent = np.frexp(np.abs(values).max())[1] + 2
     values = np.ldexp(values, -exponent)
-    low, high = _quantiles(values, counts, np.array([0.25, 0.75]))
-    if low < high:
-        beyond = FENCE * (high - low)
-        values = values.clip(low - beyond, high + beyond)
+    ends = np.array([0.25, 0.75])
+    low, high = middle = _quantiles(values, counts, ends)
+    if low == high:  # the most frequent value: its surroundings are those of the others
+        others = values != low
+        low, high = _quantiles(values[others], counts[others], ends)
+    beyond = FENCE * (high - low)
+    values = values.clip(min(middle[0], low - beyond), max(middle[1], high + beyond))
     mean = np.average(values, weights=counts)
     deviation = np.sqrt(np.average((values - mean) ** 2, weights=counts))
     return float(np.ldexp(mean, exponent)), float(np.ldexp(deviation, exponent)) or 1.0
+
+
+def _edges(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the edges of bins of sorted values, three or more, ascending.
+
+    A value that fills a bin alone is an edge; between the others lie equal numbers.
+    """
+    fills = counts > counts.sum() / N_BINS
+    edges = values[fills]
+    if not fills.all():
+        shares = np.linspace(0, 1, N_BINS + 1 - len(edges))
+        quantiles = _quantiles(values[~fills], counts[~fills], shares)
+        edges = np.union1d(edges, quantiles)
+    return edges
 
 
 def _magnitudes(X: Any, weights: np.ndarray) -> np.ndarray:

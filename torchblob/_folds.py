@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
 from joblib import Parallel, delayed
 from numpy.ma import MaskedArray
 from scipy.stats import rankdata
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.pipeline import Pipeline
 
 from torchblob._classifier import TorchBlobClassifier
-from torchblob._data import Table, errors_about
+from torchblob._data import Table
 from torchblob._encoder import ColumnEncoder
 from torchblob.training import DivergedError
 
@@ -57,7 +55,7 @@ def splits_of(
     ValueError
         If there is no fold, a fold has no rows, or the rest not two classes.
     """
-    with errors_about(f"{name}, with cv={cv!r}"):
+    try:
         if cv is None or isinstance(cv, Integral):
             folds = StratifiedKFold(
                 5 if cv is None else cv, shuffle=True, random_state=seed
@@ -81,6 +79,8 @@ def splits_of(
                 )
         if not splits:
             raise ValueError("at least one fold is needed. Got none.")
+    except (IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{name}, with cv={cv!r:.80}: {error}") from error
     return splits
 
 
@@ -95,16 +95,10 @@ class Outcome:
     log_proba : ndarray of shape (n_valid, n_classes)
         Logarithm of the probability of each class, -inf for a class that was not
         trained on, for the rows of the fold.
-    score : float
-        How good that is.
-    score_time : float
-        Seconds that it took to find out.
     """
 
     member: Pipeline
     log_proba: np.ndarray
-    score: float
-    score_time: float
 
     @property
     def n_epochs(self) -> int:
@@ -113,50 +107,57 @@ class Outcome:
         return int(network.best_epoch_ or network.n_iter_)
 
 
-@dataclass(frozen=True)
+@dataclass
 class CrossValidation:
-    """Rows, their folds, and how candidates are judged on them.
+    """Rows, and the folds on which candidates are trained and asked.
 
     Parameters
     ----------
     table : Table
         Rows, with an array or a CSR matrix as `X`.
+    loss_weights : ndarray of shape (n_samples,)
+        Weight of each row in the losses, >= 0: its own times that of its class.
     splits : list of Split
         The folds.
     classes : ndarray of shape (n_classes,)
         All labels.
-    factors : ndarray of shape (n_classes,)
-        Weight of each class in the losses, beside those of its rows.
-    score : callable (member, table, log_proba) -> float
-        Judges what a member says of the rows of a table.
-    params : dict
-        Parameters of all networks.
-    dtype : numpy dtype
-        Of the encoded columns.
+    dtype : torch.dtype
+        Precision of columns and networks.
+    device : str or torch.device
+        Of the networks.
     seeds : ndarray of int
         Of the network of each fold, and of one that is trained on all rows.
     """
 
     table: Table
+    loss_weights: np.ndarray
     splits: list[Split]
     classes: np.ndarray
-    factors: np.ndarray
-    score: Callable[[Pipeline, Table, np.ndarray], float]
-    params: Mapping[str, Any]
-    dtype: Any
+    dtype: torch.dtype
+    device: str | torch.device
     seeds: np.ndarray
+    _encoding: str = ""
+    _encoded: list[tuple[ColumnEncoder, Any, Any]] = field(default_factory=list)
 
     def train(
         self, candidates: Sequence[Mapping[str, Any]]
     ) -> list[list[Outcome] | DivergedError]:
-        """Return what becomes of each candidate on all folds; one may diverge."""
+        """Return what becomes of each candidate on all folds; one may diverge.
+
+        Parameters
+        ----------
+        candidates : list of dict
+            Their settings, with the same encoding.
+        """
+        self._encode_folds(candidates[0]["encoding"])
         tasks = [
             delayed(self._train_fold)(candidate, number)
             for candidate in candidates
             for number in range(len(self.splits))
         ]
-        # Whatever backend is chosen outside: stacks are what makes this fast.
-        outcomes = iter(Parallel(backend="torchblob", n_jobs=-1)(tasks))
+        # Whatever is chosen outside: stacks are what makes this fast.
+        parallel = Parallel(backend="torchblob", n_jobs=-1, verbose=0)
+        outcomes = iter(parallel(tasks))
         results: list[list[Outcome] | DivergedError] = []
         for _ in candidates:
             of_one = [next(outcomes) for _ in self.splits]
@@ -172,180 +173,211 @@ class CrossValidation:
         DivergedError
             If its loss turns infinite or NaN.
         """
-        member = self._make(dict(candidate) | {"max_epochs": n_epochs}, self.seeds[-1])
-        self._fit(member, np.arange(len(self.table.y)))
-        return member
+        encoder = self._make_encoder(candidate["encoding"])
+        X = encoder.fit(self.table.X, sample_weight=self.table.weights)
+        X = encoder.encode(self.table.X)
+        settings = dict(candidate) | {"max_epochs": n_epochs}
+        network = self._make_network(settings, self.seeds[-1])
+        _fit(network, self._part(X, np.arange(len(self.table.y))), None)
+        return Pipeline([("encoder", encoder), ("network", network)])
+
+    def _encode_folds(self, encoding: str) -> None:
+        """Make the rows of each fold ready, and forget those of another encoding."""
+        if encoding == self._encoding:
+            return
+        self._encoding, self._encoded = encoding, []
+        for train, valid in self.splits:
+            encoder = self._make_encoder(encoding)
+            X = self.table.X[train]
+            encoder.fit(X, sample_weight=self.table.weights[train])
+            X_valid = encoder.encode(self.table.X[valid])
+            self._encoded.append((encoder, encoder.encode(X), X_valid))
 
     def _train_fold(
         self, candidate: Mapping[str, Any], number: int
     ) -> Outcome | DivergedError:
         train, valid = self.splits[number]
-        member = self._make(candidate, self.seeds[number])
+        encoder, X, X_valid = self._encoded[number]
+        table, validation = self._part(X, train), self._part(X_valid, valid)
+        is_judged = np.isin(validation.y, table.y) & (validation.weights > 0)
+        if not is_judged.all():
+            validation = validation.where(is_judged)
+        network = self._make_network(candidate, self.seeds[number])
         try:
-            self._fit(member, train, valid)
+            _fit(network, table, validation if is_judged.any() else None)
         except DivergedError as error:
             return error
-        begin = time.perf_counter()
-        rows = _rows(self.table, valid)
-        log_proba = aligned_log_proba(member, rows.X, self.classes)
-        score = self.score(member, rows, log_proba)
-        return Outcome(member, log_proba, score, time.perf_counter() - begin)
+        log_proba = _aligned(network, X_valid, self.classes)
+        return Outcome(
+            Pipeline([("encoder", encoder), ("network", network)]), log_proba
+        )
 
-    def _make(self, candidate: Mapping[str, Any], seed: int) -> Pipeline:
-        settings = dict(candidate)
-        encoder = ColumnEncoder(settings.pop("encoding"), dtype=self.dtype)
-        network = TorchBlobClassifier(
+    def _part(self, X: Any, at: np.ndarray) -> Table:
+        """Return rows of the table, with encoded columns and weights in the loss."""
+        return Table(X, self.table.y[at], self.loss_weights[at], self.table.rows[at])
+
+    def _make_encoder(self, encoding: str) -> ColumnEncoder:
+        dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        return ColumnEncoder(encoding, dtype=dtype)
+
+    def _make_network(
+        self, candidate: Mapping[str, Any], seed: int
+    ) -> TorchBlobClassifier:
+        settings = {param: v for param, v in candidate.items() if param != "encoding"}
+        return TorchBlobClassifier(
             **settings,
-            **self.params,
             optimizer="adamw",
             lr_schedule="cosine",
+            device=self.device,
+            dtype=str(self.dtype).removeprefix("torch."),
             random_state=int(seed),
         )
-        return Pipeline([("encoder", encoder), ("network", network)])
-
-    def _fit(
-        self, member: Pipeline, train: np.ndarray, valid: np.ndarray | None = None
-    ) -> None:
-        """Fit encoder and network to rows; the loss of others chooses the epoch."""
-        encoder, network = member["encoder"], member["network"]
-        y, weights = self.table.y[train], self.table.weights[train]
-        X = self.table.X[train]
-        X = encoder.fit(X, sample_weight=weights).transform(X)
-        is_known = np.isin(self.classes, y)
-        if (self.factors != 1).any():
-            factors = zip(self.classes[is_known], self.factors[is_known], strict=True)
-            network.set_params(class_weight=dict(factors))
-        others: dict[str, Any] = {}
-        if valid is not None:
-            has_loss = self.classes[is_known & (self.factors > 0)]
-            valid = valid[np.isin(self.table.y[valid], has_loss)]
-        if valid is not None and len(valid):
-            patience = max(1, round(PATIENCE * network.max_epochs))
-            network.set_params(early_stopping=True, n_iter_no_change=patience, tol=0.0)
-            held_out = _rows(self.table, valid)
-            others["X_val"] = encoder.transform(held_out.X)
-            others["y_val"] = held_out.y
-            others["sample_weight_val"] = held_out.weights
-        with warnings.catch_warnings():
-            # Whether to train for longer is not the user's concern here.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            try:
-                network.fit(X, y, weights, **others)
-            except ValueError as error:
-                if isinstance(error.__cause__, DivergedError):
-                    raise error.__cause__ from None
-                raise
 
 
-def _rows(table: Table, at: np.ndarray) -> Table:
-    return Table(table.X[at], table.y[at], table.weights[at], table.rows[at])
+def _fit(network: TorchBlobClassifier, table: Table, validation: Table | None) -> None:
+    """Train a network; the loss of other rows, if there are any, chooses the epoch."""
+    if validation is not None:
+        patience = max(1, round(PATIENCE * network.max_epochs))
+        network.set_params(early_stopping=True, n_iter_no_change=patience, tol=0.0)
+    try:
+        network._fit_checked(table, validation)
+    except ValueError as error:
+        if isinstance(error.__cause__, DivergedError):
+            raise error.__cause__ from None
+        raise
 
 
-def aligned_log_proba(member: Pipeline, X: Any, classes: np.ndarray) -> np.ndarray:
-    """Return the logarithms of probabilities, -inf for classes that a member lacks.
+def log_proba_of(member: Pipeline, X: Any, classes: np.ndarray) -> np.ndarray:
+    """Return the logarithms of the probabilities that a member gives to rows.
 
     Parameters
     ----------
     member : Pipeline
-        A fitted classifier of some of the classes.
+        A fitted encoder and a network that knows some of the classes.
     X : ndarray or CSR matrix of shape (n_samples, n_features)
-        Rows.
+        Checked rows.
     classes : ndarray of shape (n_classes,)
         All classes, sorted.
 
     Returns
     -------
     ndarray of shape (n_samples, n_classes)
+        -inf for classes that the member does not know.
     """
+    encoder, network = member["encoder"], member["network"]
     step = max(1, BLOCK_FLOATS // X.shape[1])
-    blocks = [X[start : start + step] for start in range(0, X.shape[0], step)]
-    log_proba = np.concatenate([member.predict_log_proba(rows) for rows in blocks])
-    if len(member.classes_) == len(classes):
+    blocks = (X[start : start + step] for start in range(0, X.shape[0], step))
+    return np.concatenate(
+        [_aligned(network, encoder.encode(rows), classes) for rows in blocks]
+    )
+
+
+def _aligned(network: TorchBlobClassifier, X: Any, classes: np.ndarray) -> np.ndarray:
+    log_proba = network.predict_log_proba(X)
+    if len(network.classes_) == len(classes):
         return log_proba
     aligned = np.full((len(log_proba), len(classes)), -np.inf, log_proba.dtype)
-    aligned[:, np.searchsorted(classes, member.classes_)] = log_proba
+    aligned[:, np.searchsorted(classes, network.classes_)] = log_proba
     return aligned
+
+
+def out_of_fold(
+    outcomes: Sequence[Outcome], folds: CrossValidation
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what networks say of the rows of their folds, and what is right.
+
+    Rows of a class that a network was not trained on are left out.
+
+    Returns
+    -------
+    log_proba : ndarray of shape (n, n_classes)
+        Logarithms of probabilities.
+    codes : ndarray of shape (n,)
+        Class index of each row.
+    weights : ndarray of shape (n,)
+        Weight of each row in the loss, > 0.
+    """
+    rows = np.concatenate([valid for _, valid in folds.splits])
+    log_proba = np.concatenate([outcome.log_proba for outcome in outcomes])
+    codes = np.searchsorted(folds.classes, folds.table.y[rows])
+    weights = folds.loss_weights[rows]
+    counts = np.isfinite(log_proba[np.arange(len(codes)), codes]) & (weights > 0)
+    return log_proba[counts], codes[counts], weights[counts]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How well a candidate did.
+
+    Parameters
+    ----------
+    candidate : dict
+        Its settings.
+    outcomes : list of Outcome
+        What became of it on each fold; none if it could not be trained.
+    temperature : float
+        By which its logits are divided.
+    scores, score_times : ndarray of shape (n_splits,)
+        Its score on each fold, or NaN, and the seconds that took.
+    fit_time : float
+        Seconds that the training of one of its networks took.
+    """
+
+    candidate: Mapping[str, Any]
+    outcomes: list[Outcome]
+    temperature: float
+    scores: np.ndarray
+    score_times: np.ndarray
+    fit_time: float
 
 
 class Scoreboard:
     """Scores and times of the candidates that were tried.
 
-    Parameters
-    ----------
-    n_splits : int
-        Number of folds.
-
     Attributes
     ----------
-    candidates : list of dict
-        Their settings.
+    best : Trial or None
+        The first of those with the highest mean score; None while none has one.
     best_index : int
-        The first of those with the highest mean score; -1 while none has one.
-    best : list of Outcome
-        What became of it, on each fold.
+        Which it was.
     """
 
-    def __init__(self, n_splits: int) -> None:
-        self.n_splits = n_splits
-        self.candidates: list[Mapping[str, Any]] = []
+    def __init__(self) -> None:
+        self.best: Trial | None = None
         self.best_index = -1
-        self.best: list[Outcome] = []
-        self._scores: list[np.ndarray] = []
-        self._fit_times: list[np.ndarray] = []
-        self._score_times: list[np.ndarray] = []
+        self._rows: list[tuple[Mapping[str, Any], np.ndarray, np.ndarray, float]] = []
 
-    @property
-    def best_score(self) -> float:
-        """The mean score of the best candidate."""
-        return float(self._scores[self.best_index].mean()) if self.best else -math.inf
+    def __len__(self) -> int:
+        return len(self._rows)
 
-    def add(
-        self,
-        candidate: Mapping[str, Any],
-        outcomes: list[Outcome] | None,
-        fit_time: float,
-    ) -> np.ndarray:
-        """Note what became of a candidate on each fold; return its scores.
-
-        Parameters
-        ----------
-        candidate : dict
-            Its settings.
-        outcomes : list of Outcome or None
-            Of each fold; None if it could not be trained.
-        fit_time : float
-            Seconds that the training of one of its networks took.
-        """
-        scores = score_times = np.full(self.n_splits, np.nan)
-        if outcomes is not None:
-            scores = np.array([outcome.score for outcome in outcomes])
-            score_times = np.array([outcome.score_time for outcome in outcomes])
-        if outcomes is not None and scores.mean() > self.best_score:  # which NaN is not
-            self.best_index, self.best = len(self.candidates), outcomes
-        self.candidates.append(candidate)
-        self._scores.append(scores)
-        self._fit_times.append(np.full(self.n_splits, fit_time))
-        self._score_times.append(score_times)
-        return scores
+    def add(self, trial: Trial) -> None:
+        """Note a trial, and keep its networks if it is the best so far."""
+        best = -math.inf if self.best is None else self.best.scores.mean()
+        if trial.scores.mean() > best:  # which NaN is not
+            self.best, self.best_index = trial, len(self)
+        self._rows.append(
+            (trial.candidate, trial.scores, trial.score_times, trial.fit_time)
+        )
 
     def results(self) -> dict[str, Any]:
         """Return all of it in the form of GridSearchCV's `cv_results_`."""
-        results: dict[str, Any] = {}
-        times = {"fit_time": self._fit_times, "score_time": self._score_times}
-        for name, values in times.items():
-            results[f"mean_{name}"] = np.mean(values, axis=1)
-            results[f"std_{name}"] = np.std(values, axis=1)
-        for param in self.candidates[0]:
-            column = np.empty(len(self.candidates), dtype=object)
-            for at, candidate in enumerate(self.candidates):
+        candidates, scores, score_times, fit_times = zip(*self._rows, strict=True)
+        results: dict[str, Any] = {
+            "mean_fit_time": np.array(fit_times),
+            "std_fit_time": np.zeros(len(self)),
+            "mean_score_time": np.mean(score_times, axis=1),
+            "std_score_time": np.std(score_times, axis=1),
+        }
+        for param in candidates[0]:
+            column = np.empty(len(self), dtype=object)
+            for at, candidate in enumerate(candidates):
                 column[at] = candidate[param]  # one by one: tuples stay tuples
             results[f"param_{param}"] = MaskedArray(column, mask=False)
-        results["params"] = [dict(candidate) for candidate in self.candidates]
-        scores = np.array(self._scores)
-        for number, of_fold in enumerate(scores.T):
+        results["params"] = [dict(candidate) for candidate in candidates]
+        for number, of_fold in enumerate(np.transpose(scores)):
             results[f"split{number}_test_score"] = of_fold
-        means = results["mean_test_score"] = scores.mean(axis=1)
-        results["std_test_score"] = scores.std(axis=1)
+        means = results["mean_test_score"] = np.mean(scores, axis=1)
+        results["std_test_score"] = np.std(scores, axis=1)
         worst_last = np.where(np.isnan(means), np.inf, -means)
         ranks = rankdata(worst_last, method="min").astype(np.int32)
         results["rank_test_score"] = ranks

@@ -54,8 +54,8 @@ TYPES: dict[str, list[Any]] = {
 """Parameter -> the types it may have, in the form of `_parameter_constraints`."""
 
 CHOSEN_TYPES: dict[str, list[Any]] = {
-    "hidden_units": [Integral, tuple],
     "encoding": [],  # which are all names
+    "hidden_units": [Integral, tuple],
     "activation": [],
     "dropout": [Real],
     "lr": [Real],

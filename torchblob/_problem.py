@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -166,7 +167,7 @@ def make_task(
     estimator: TorchBlobClassifier,
     net: BlobNet,
     table: Table,
-    validation: tuple[Any, Any, Any],
+    validation: Table | None,
     *,
     weighted: bool,
 ) -> Task:
@@ -180,25 +181,22 @@ def make_task(
         What will be trained.
     table : Table
         Checked rows to train on.
-    validation : tuple
-        `X_val`, `y_val` and `sample_weight_val` as the user gave them, or None.
+    validation : Table or None
+        Checked rows to validate on, if there are others than those held out.
     weighted : bool
-        Whether the user gave sample weights, which a scorer then gets too.
+        Whether a scorer gets the weights of the validation rows.
 
     Raises
     ------
     ValueError
-        If labels are unknown, features not finite, or the validation data unfit.
+        If labels are unknown or features not finite.
     """
     codes, factors = _encode(estimator, table)
-    valid = valid_samples = None
-    valid_name = "Test"
-    if any(data is not None for data in validation):
-        with errors_about(f"{type(estimator).__name__}.fit, in the validation data"):
-            valid = _check_validation_data(estimator, *validation)
+    valid, valid_samples, valid_name = validation, None, "Test"
+    if valid is not None:
+        with _about_validation(estimator):
             valid_codes = encode_labels(valid.y, estimator.classes_, "y_val")
             valid_samples = _samples(estimator, net, valid, valid_codes, factors)
-        weighted = validation[2] is not None
     elif estimator.early_stopping:
         fraction = estimator.validation_fraction
         held_out = validation_rows(codes, fraction, net.seed, estimator)
@@ -253,16 +251,30 @@ def _samples(
     return to_samples(table, codes, factors, estimator, net.dtype, device)
 
 
-def _check_validation_data(
-    estimator: TorchBlobClassifier, X_val: Any, y_val: Any, weights: Any
-) -> Table:
-    data = {"X_val": X_val, "y_val": y_val, "sample_weight_val": weights}
+def check_validation(
+    estimator: TorchBlobClassifier, X_val: Any, y_val: Any, sample_weight_val: Any
+) -> Table | None:
+    """Return checked validation data, or None if there are none.
+
+    Raises
+    ------
+    ValueError
+        If they are unfit, or some are missing.
+    """
+    data = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
     given = [name for name, value in data.items() if value is not None]
-    if X_val is None or y_val is None:
-        raise ValueError(
-            f"X_val and y_val are needed together. Got only {' and '.join(given)}."
-        )
-    return check_table(estimator, X_val, y_val, weights, reset=False)
+    if not given:
+        return None
+    with _about_validation(estimator):
+        if X_val is None or y_val is None:
+            raise ValueError(
+                f"X_val and y_val are needed together. Got only {' and '.join(given)}."
+            )
+        return check_table(estimator, X_val, y_val, sample_weight_val, reset=False)
+
+
+def _about_validation(estimator: TorchBlobClassifier) -> AbstractContextManager[None]:
+    return errors_about(f"{type(estimator).__name__}.fit, in the validation data")
 
 
 def _make_score(

@@ -21,7 +21,8 @@ def fit_temperature(
     Parameters
     ----------
     logits : ndarray of shape (n_samples, n_classes)
-        Of rows that had no part in the training; finite.
+        Of rows that had no part in the training; -inf for a class that is excluded,
+        other than the row's own.
     codes : ndarray of shape (n_samples,), int
         Class index of each row.
     weights : ndarray of shape (n_samples,)
@@ -32,16 +33,21 @@ def fit_temperature(
     float
         The minimum of the mean cross-entropy, which has only one (Guo, Pleiss, Sun and
         Weinberger, On Calibration of Modern Neural Networks, ICML 2017). A little doubt
-        in the targets keeps it above 0 where all rows are classified right.
+        in the targets keeps it above 0 where all rows are classified right. 1 if there
+        are no rows.
     """
-    targets = np.full(logits.shape, DOUBT / (logits.shape[1] - 1))
+    if not len(codes):
+        return 1.0
+    possible = np.isfinite(logits)
+    n_others = np.maximum(possible.sum(1, keepdims=True) - 1, 1)
+    targets = np.where(possible, DOUBT / n_others, 0.0)
     targets[np.arange(len(codes)), codes] = 1 - DOUBT
     targets *= weights[:, None]
 
     def loss(log_temperature: float) -> float:
-        return -float(
-            np.vdot(targets, log_softmax(logits / np.exp(log_temperature), 1))
-        )
+        log_proba = log_softmax(logits / np.exp(log_temperature), axis=1)
+        log_proba[~possible] = 0  # whose targets are 0 too
+        return -float(np.vdot(targets, log_proba))
 
     found = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded")
     return float(np.exp(found.x))
