@@ -1,4 +1,4 @@
-"""Compare classifiers on real tables, none of them tuned by hand.
+"""Compare classifiers, each with its defaults, on real tables.
 
     python benchmarks/accuracy.py FOLDER [--only NAME ...] [--splits 3] [--device cuda]
         [--columns {raw,exponential,wild}] [--rows 120]
@@ -12,9 +12,9 @@ proportion. All compute with one thread. A method is run if what it needs is ins
 RealMLP needs pytabkit. Results of methods that are not run now are kept, so that they
 may come from several environments.
 
-`--columns` changes the columns first: "exponential" makes exp(3 z) of each, z being its
-standardized values, and "wild" multiplies 1 % of all cells by a million. `--rows` trains
-on so many rows only, and tests on the others. `--recipes` compares settings of
+`--columns` changes the columns first: "exponential" makes exp(3 z) of each, z being
+its standardized values, and "wild" multiplies 1 % of all cells by a million. `--rows`
+trains on so many rows only, and tests on the others. `--recipes` compares settings of
 TorchBlobClassifierCV in place of methods.
 
 The calibration error is the mean distance of confidence and accuracy over 15 bins of

@@ -72,9 +72,9 @@ sphinx_gallery_conf = {
         [
             *("plot_tutorial.py", "plot_shapes.py", "plot_animation.py"),
             *("plot_cross_validation.py", "plot_hidden_units.py", "plot_search.py"),
-            *("plot_table.py",),
-            *("plot_early_stopping.py", "plot_imbalance.py", "plot_calibration.py"),
-            *("plot_comparison.py", "plot_larger_than_memory.py", "plot_gpu.py"),
+            *("plot_table.py", "plot_early_stopping.py", "plot_imbalance.py"),
+            *("plot_calibration.py", "plot_comparison.py"),
+            *("plot_larger_than_memory.py", "plot_gpu.py"),
         ]
     ),
 }

@@ -46,7 +46,9 @@ from sklearn.preprocessing import StandardScaler
 
 from torchblob import TorchBlobClassifier, TorchBlobClassifierCV
 from torchblob._candidates import make_candidates
+from torchblob._folds import CrossValidation
 from torchblob._temperature import fit_temperature
+from torchblob.training import DivergedError
 
 ONE = {"hidden_units": 8, "encoding": "standard", "max_epochs": 20}
 """Parameters of a single candidate, which trains fast."""
@@ -117,23 +119,29 @@ def test_members_know_nothing_of_the_rows_of_their_fold(noisy, fitted):
 
 
 @unfinished
+@pytest.mark.parametrize("weighted", [False, True])
 def test_a_member_is_a_classifier_that_early_stopping_brought_to_its_best_epoch(
-    noisy, fitted
+    noisy, weighted
 ):
     X, y = noisy
-    for member, (train, valid) in zip(fitted.members_, KFold(4).split(X), strict=True):
-        network = member["network"]
-        encoder = member["encoder"]
+    weight = np.random.default_rng(0).uniform(0, 9, 300) if weighted else np.ones(300)
+    clf = make(cv=KFold(4)).fit(X, y, weight)
+    for member, (train, valid) in zip(clf.members_, KFold(4).split(X), strict=True):
+        encoder, network = member["encoder"], member["network"]
         alone = clone(network).fit(
             encoder.transform(X[train]),
             y[train],
+            weight[train],
             X_val=encoder.transform(X[valid]),
             y_val=y[valid],
+            sample_weight_val=weight[valid],
         )
         torch.testing.assert_close(
             weights(network), weights(alone), rtol=1e-5, atol=1e-6
         )
         assert network.best_epoch_ == 1 + np.argmin(network.history_[:, "valid_loss"])
+        assert network.early_stopping
+        assert network.n_iter_no_change == 6  # of 20 epochs
 
 
 def test_the_folds_of_candidates_of_one_shape_train_as_one_stack(noisy, stacks):
@@ -246,6 +254,19 @@ def test_epochs_make_two_thousand_steps_within_bounds(n_samples, batch_size, epo
     assert first["max_epochs"] == epochs
 
 
+def test_epochs_follow_the_largest_part_that_is_trained_on(noisy):
+    folds = [(range(50), range(50, 300)), (range(299), [299])]
+    clf = make(cv=folds, batch_size=10, max_epochs="auto").fit(*noisy)
+    assert clf.best_params_["max_epochs"] == 67  # 2000 steps, 30 an epoch
+
+
+def test_when_time_is_over_before_a_candidate_has_a_score_the_next_one_begins(noisy):
+    with pytest.warns(FitFailedWarning):
+        clf = make(lr=[1e30, 0.01, 0.02], time_limit=1e-9).fit(*noisy)
+    assert clf.best_params_["lr"] == 0.01
+    assert len(clf.cv_results_["params"]) == 2
+
+
 def test_when_time_is_over_no_other_candidate_begins(noisy, stacks):
     grid = {"hidden_units": [4, 8], "lr": [0.01, 0.02]}
     clf = make(**grid, time_limit=1e-9).fit(*noisy)
@@ -306,6 +327,22 @@ def test_probabilities_are_calibrated_on_what_is_out_of_fold(noisy):
     assert plain.temperature_ == 1.0
     assert clf.temperature_ < 0.8  # smoothing makes networks less sure than they are
     assert log_loss(y, clf.oof_proba_) < log_loss(y, plain.oof_proba_) - 0.01
+
+
+def test_the_temperature_counts_rows_by_their_weight_in_the_loss(noisy):
+    X, y = noisy
+    weight = np.random.default_rng(0).uniform(0.01, 1, 300) ** 4
+    by_class = {0: 1.0, 1: 0.0, 2: 20.0}
+    clf = make(cv=KFold(3), class_weight=by_class).fit(X, y, weight)
+    of_each = [
+        member.predict_log_proba(X[valid])
+        for member, (_, valid) in zip(clf.members_, KFold(3).split(X), strict=True)
+    ]
+    weight = weight * [by_class[label] for label in y]
+    expected = fit_temperature(np.concatenate(of_each), y, weight)
+    assert clf.temperature_ == pytest.approx(expected, rel=1e-3)
+    unweighted = fit_temperature(np.concatenate(of_each), y, np.ones(300))
+    assert clf.temperature_ != pytest.approx(unweighted, rel=0.05)
 
 
 def test_disagreement_is_the_divergence_of_the_members(noisy, fitted):
@@ -444,6 +481,22 @@ def test_weights_count_in_the_scores(noisy):
 
 
 @pytest.mark.parametrize("class_weight", ["balanced", {0: 1.0, 1: 12.0}])
+def test_weights_count_in_no_scorer_that_does_not_take_them(noisy):
+    X, y = noisy
+    weight = np.random.default_rng(0).uniform(0.1, 9, 300)
+    for scoring in ("rand_score", lambda clf, X, y: clf.score(X, y)):
+        clf = make(cv=KFold(3), scoring=scoring).fit(X, y, weight)
+        assert np.isfinite(clf.best_score_)
+
+
+def test_rows_whose_weights_are_too_small_to_count_are_no_part_of_it(noisy):
+    X, y = noisy
+    weight = np.where(np.arange(300) % 2, 1e300, 1e-300)
+    clf = make().fit(X, y, weight)
+    expected = make().fit(X[1::2], y[1::2])
+    np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
+
+
 def test_weights_of_classes_raise_the_recall_of_a_rare_one(class_weight):
     X, y = make_classification(600, 5, weights=[0.92], flip_y=0.05, random_state=0)
     recalls = [
@@ -473,6 +526,31 @@ def test_a_class_that_a_fold_does_not_train_on_has_no_probability_there(noisy):
     assert not clf.oof_proba_[:100, 3].any()
     assert np.isfinite(clf.temperature_)
     assert np.isfinite(clf.disagreement(X)).all()
+
+
+def test_classes_that_folds_lack_leave_the_temperature_to_the_others(noisy):
+    X, y = noisy
+    rare = y.copy()
+    rare[:10] = np.arange(3, 13)
+    params = {"hidden_units": 32, "max_epochs": 60}
+    with pytest.warns(UserWarning, match="least populated class"):
+        clf = make(**params).fit(X, rare)
+    assert clf.temperature_ == pytest.approx(
+        make(**params).fit(X[10:], y[10:]).temperature_, rel=0.2
+    )
+    assert clf.temperature_ < 0.9
+
+
+def test_few_rows_of_many_classes_are_learned_without_a_word():
+    y = np.arange(150) // 6
+    X = np.random.default_rng(0).normal(scale=0.3, size=(150, 2)) + np.c_[y % 5, y // 5]
+    clf = make(hidden_units=32, max_epochs=60).fit(X, y)
+    assert clf.score(X, y) > 0.6
+    dates = y.astype("datetime64[D]")
+    by_date = make(hidden_units=32, max_epochs=60, class_weight="balanced")
+    np.testing.assert_array_equal(
+        by_date.fit(X, dates).predict(X), clf.predict(X).astype("datetime64[D]")
+    )
 
 
 def test_rows_in_several_folds_are_averaged_and_in_none_are_nan(noisy):
@@ -563,6 +641,18 @@ def test_a_candidate_that_diverges_is_left_out_with_a_warning(noisy):
     np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
+def test_a_refit_that_diverges_leaves_the_last_model(noisy, monkeypatch):
+    def fail(*args):
+        raise DivergedError("the training loss became nan")
+
+    clf = make().fit(*noisy)
+    before = clf.predict_proba(noisy[0])
+    monkeypatch.setattr(CrossValidation, "train_on_all", fail)
+    with pytest.raises(ValueError, match=r"became nan, when .* or use refit=False"):
+        clf.set_params(refit=True).fit(*noisy)
+    np.testing.assert_array_equal(clf.predict_proba(noisy[0]), before)
+
+
 def test_networks_that_have_not_learned_are_a_warning(noisy):
     X, y = noisy
     with pytest.warns(
@@ -600,6 +690,36 @@ def test_it_can_be_searched_nested_and_pickled(noisy):
     pipe = make_pipeline(StandardScaler(), make()).fit(X, y)
     copy = pickle.loads(pickle.dumps(pipe))
     np.testing.assert_array_equal(copy.predict_proba(X), pipe.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    "outside", [{"n_jobs": 1}, {"backend": "threading", "n_jobs": 2}, {"verbose": 9}]
+)
+def test_what_is_chosen_for_joblib_outside_leaves_the_stacks(
+    noisy, stacks, outside, capfd
+):
+    with joblib.parallel_config(**outside):
+        make().fit(*noisy)
+    assert stacks == [5]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_fits_in_several_threads_leave_the_filters_of_warnings(noisy):
+    expected = make().fit(*noisy).predict_proba(noisy[0])
+    before = list(warnings.filters)
+    found = []
+
+    def fit():
+        found.append(make().fit(*noisy).predict_proba(noisy[0]))
+
+    threads = [threading.Thread(target=fit) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for proba in found:
+        np.testing.assert_array_equal(proba, expected)
+    assert warnings.filters == before
 
 
 def test_fits_of_an_outer_cross_validation_train_together(noisy, stacks):
@@ -647,6 +767,13 @@ BAD = {
     "not a time": ({"time_limit": float("nan")}, "'time_limit' parameter .* Got nan"),
     "many folds": ({"cv": 301}, "TorchBlobClassifierCV, with cv=301: .*splits"),
     "no folds": ({"cv": []}, r"with cv=\[\]: at least one fold is needed"),
+    "no such row": ({"cv": [([0, 1], [300])]}, "with cv=.*300 is out of bounds"),
+    "a short mask": ({"cv": [([True], [False])]}, "with cv=.*boolean index"),
+    "no number as score": (
+        {"scoring": lambda *args: None},
+        "'scoring' parameter .*each",
+    ),
+    "no scorer": ({"scoring": accuracy_score}, "'scoring' parameter .*estimator, X, y"),
     "empty fold": ({"cv": [(range(300), [])]}, "needs rows of its own.* has 0 rows"),
     "one class": (
         {"cv": [([0], range(1, 300))]},
@@ -697,3 +824,17 @@ def test_data_that_are_unfit_are_an_error_about_the_row(noisy):
 def test_before_a_fit_there_is_nothing_to_ask(method):
     with pytest.raises(NotFittedError, match="This TorchBlobClassifierCV instance"):
         getattr(make(), method)([[0.0]])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_networks_are_trained_where_the_user_wants_them(noisy):
+    X, y = noisy
+    here = make().fit(X.astype(np.float32), y)
+    there = make(device="cuda").fit(torch.from_numpy(X).float().cuda(), y)
+    assert there.device_.type == "cuda"
+    np.testing.assert_allclose(
+        there.predict_proba(X), here.predict_proba(X), rtol=1e-2, atol=1e-2
+    )
+    with config_context(array_api_dispatch=True):
+        proba = there.predict_proba(torch.from_numpy(X).cuda())
+    assert proba.device.type == "cuda"

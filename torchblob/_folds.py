@@ -174,7 +174,7 @@ class CrossValidation:
             If its loss turns infinite or NaN.
         """
         encoder = self._make_encoder(candidate["encoding"])
-        X = encoder.fit(self.table.X, sample_weight=self.table.weights)
+        encoder.fit(self.table.X, sample_weight=self.table.weights)
         X = encoder.encode(self.table.X)
         settings = dict(candidate) | {"max_epochs": n_epochs}
         network = self._make_network(settings, self.seeds[-1])
