@@ -228,26 +228,25 @@ def candidates(n_samples=1000, n_features=4, is_sparse=False, **params):
     )
 
 
-def test_the_default_candidates_are_two_sizes_by_two_encodings():
+def test_the_default_candidates_are_two_encodings_and_a_second_size():
     found = candidates()
     assert [(c["hidden_units"], c["encoding"]) for c in found] == [
         (64, "standard"),
         ((128,), "standard"),
         (64, "piecewise_linear"),
-        ((128,), "piecewise_linear"),
     ]
     assert [(c["activation"], c["lr"]) for c in found[1:3]] == [
         ("silu", 0.02),
         ("relu", 0.004),
     ]
-    assert len(candidates(n_features=256)) == 4
+    assert len(candidates(n_features=256)) == 3
     for kwargs in ({"is_sparse": True}, {"n_features": 257}):
         assert {c["encoding"] for c in candidates(**kwargs)} == {"standard"}
 
 
 @pytest.mark.parametrize(
     ("n_samples", "batch_size", "epochs"),
-    [(100, 128, 300), (5000, 128, 50), (1000, None, 300), (10**6, 128, 10)],
+    [(100, 128, 200), (5000, 128, 50), (1000, None, 200), (10**6, 128, 10)],
 )
 def test_epochs_make_two_thousand_steps_within_bounds(n_samples, batch_size, epochs):
     (first, *_) = candidates(n_samples, batch_size=batch_size)
@@ -332,8 +331,9 @@ def test_probabilities_are_calibrated_on_what_is_out_of_fold(noisy):
 def test_the_temperature_counts_rows_by_their_weight_in_the_loss(noisy):
     X, y = noisy
     weight = np.random.default_rng(0).uniform(0.01, 1, 300) ** 4
-    by_class = {0: 1.0, 1: 0.0, 2: 20.0}
-    clf = make(cv=KFold(3), class_weight=by_class).fit(X, y, weight)
+    by_class = {0: 1.0, 1: 0.0, 2: 2.0}
+    params = {"max_epochs": 60, "hidden_units": 16, "class_weight": by_class}
+    clf = make(cv=KFold(3), **params).fit(X, y, weight)
     of_each = [
         member.predict_log_proba(X[valid])
         for member, (_, valid) in zip(clf.members_, KFold(3).split(X), strict=True)
@@ -376,7 +376,7 @@ def test_the_defaults_do_well_on_real_data():
         X, y, test_size=0.5, random_state=0
     )
     clf = TorchBlobClassifierCV(device="cpu", random_state=0).fit(X_train, y_train)
-    assert len(clf.cv_results_["params"]) == 4
+    assert len(clf.cv_results_["params"]) == 3
     assert clf.score(X_test, y_test) > 0.97
     assert log_loss(y_test, clf.predict_proba(X_test)) < 0.12
 
@@ -480,7 +480,6 @@ def test_weights_count_in_the_scores(noisy):
             assert found == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("class_weight", ["balanced", {0: 1.0, 1: 12.0}])
 def test_weights_count_in_no_scorer_that_does_not_take_them(noisy):
     X, y = noisy
     weight = np.random.default_rng(0).uniform(0.1, 9, 300)
@@ -494,9 +493,12 @@ def test_rows_whose_weights_are_too_small_to_count_are_no_part_of_it(noisy):
     weight = np.where(np.arange(300) % 2, 1e300, 1e-300)
     clf = make().fit(X, y, weight)
     expected = make().fit(X[1::2], y[1::2])
-    np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
+    np.testing.assert_allclose(
+        clf.predict_proba(X), expected.predict_proba(X), rtol=1e-6
+    )
 
 
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 1.0, 1: 12.0}])
 def test_weights_of_classes_raise_the_recall_of_a_rare_one(class_weight):
     X, y = make_classification(600, 5, weights=[0.92], flip_y=0.05, random_state=0)
     recalls = [

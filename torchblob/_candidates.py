@@ -13,18 +13,19 @@ from torchblob._classifier import TorchBlobClassifier
 from torchblob._parameters import AUTO, CHOSEN_TYPES, RULES, check_values
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "standard": {"activation": "silu", "lr": 0.02},
-    "piecewise_linear": {"activation": "relu", "lr": 0.004},
+    "standard": {"hidden_units": [64, (128,)], "activation": "silu", "lr": 0.02},
+    "piecewise_linear": {"hidden_units": 64, "activation": "relu", "lr": 0.004},
 }
-"""What suits each encoding of the columns."""
+"""What "auto" is with each encoding of the columns.
 
-SIZES = [64, (128,)]
-"""Hidden layers to choose from: two narrow ones, or one that is wide."""
+The second size, one wide layer, costs little on standardized columns. On the many of
+the other encoding it would cost the most, and is hardly ever the best.
+"""
 
 MOST_ENCODED = 256
 """Columns up to which the second encoding, which makes up to nine of one, is tried."""
 
-STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2000, 10, 300
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2000, 10, 200
 """Steps of training to aim at, and the epochs that this may mean."""
 
 
@@ -64,31 +65,35 @@ def make_candidates(
         candidates are the same; if sparse data are to be encoded.
     """
     lists = {param: _values(param, params[param], name) for param in CHOSEN_TYPES}
-    if lists["hidden_units"] == ["auto"]:
-        lists["hidden_units"] = SIZES
-    if lists["encoding"] == ["auto"]:
+    encodings = lists.pop("encoding")
+    if encodings == ["auto"]:
         encodes = not is_sparse and n_features <= MOST_ENCODED
-        lists["encoding"] = list(RECIPES) if encodes else ["standard"]
-    elif is_sparse and "piecewise_linear" in lists["encoding"]:
+        encodings = list(RECIPES) if encodes else ["standard"]
+    elif is_sparse and "piecewise_linear" in encodings:
         raise ValueError(
             f"{name} needs a dense X for encoding='piecewise_linear'. Got a sparse "
             "matrix: use encoding='standard', or X.toarray()."
         )
     candidates: list[dict[str, Any]] = []
-    for values in itertools.product(*lists.values()):
-        candidate = dict(zip(lists, values, strict=True))
-        for param, value in RECIPES[candidate["encoding"]].items():
-            if candidate[param] == "auto":
-                candidate[param] = value
-        if candidate["max_epochs"] == "auto":
-            candidate["max_epochs"] = _epochs(n_samples, candidate["batch_size"])
-        if candidate in candidates:
-            raise ValueError(
-                f"{name} needs candidates that differ. Got {candidate} twice. A list "
-                "holds candidates; the units of several hidden layers are a tuple, as "
-                "in hidden_units=(64, 64) or hidden_units=[32, (64, 64)]."
-            )
-        candidates.append(candidate)
+    for encoding in encodings:
+        choices = dict(lists)
+        for param, value in RECIPES[encoding].items():
+            if choices[param] == ["auto"]:
+                choices[param] = value if isinstance(value, list) else [value]
+        for values in itertools.product(*choices.values()):
+            candidate = {
+                "encoding": encoding,
+                **dict(zip(choices, values, strict=True)),
+            }
+            if candidate["max_epochs"] == "auto":
+                candidate["max_epochs"] = _epochs(n_samples, candidate["batch_size"])
+            if candidate in candidates:
+                raise ValueError(
+                    f"{name} needs candidates that differ. Got {candidate} twice. A "
+                    "list holds candidates; the units of several hidden layers are a "
+                    "tuple, as in hidden_units=(64, 64) or [32, (64, 64)]."
+                )
+            candidates.append(candidate)
     return candidates
 
 

@@ -70,7 +70,7 @@ class TorchBlobClassifierCV(TensorClassifierMixin, BaseEstimator):
     hidden_units : int, tuple of int, list of these, or "auto", default="auto"
         As in :class:`TorchBlobClassifier`: an int stands for two hidden layers of that
         many units, a tuple gives the units of each hidden layer. "auto" is
-        `[64, (128,)]`.
+        `[64, (128,)]` for the standard encoding and 64 for the other.
     encoding : {"standard", "piecewise_linear"}, list of these, or "auto", \
 default="auto"
         What the networks see of a column. "standard" is one number, standardized and
@@ -94,7 +94,7 @@ default="auto"
         Rows a step, drawn anew in each epoch; None is all rows.
     max_epochs : int, list of int, or "auto", default="auto"
         Passes over the data, of which the best is kept. "auto" makes 2000 steps, but
-        at least 10 epochs and at most 300.
+        at least 10 epochs and at most 200.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the loss, as in :class:`TorchBlobClassifier`.
     cv : int, splitter or iterable, default=5
@@ -190,7 +190,7 @@ default="auto"
     >>> clf.score(X_test, y_test) > 0.95
     True
     >>> len(clf.members_), len(clf.cv_results_["params"])
-    (5, 4)
+    (5, 3)
     """
 
     _parameter_constraints = CV_TYPES
