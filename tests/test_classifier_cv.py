@@ -2,9 +2,7 @@
 
 import copy
 import pickle
-import signal
 import threading
-import time
 import warnings
 
 import joblib
@@ -12,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import weights
+from helpers import ctrl_c_after, weights
 from scipy import sparse
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
@@ -670,15 +668,8 @@ def test_ctrl_c_ends_a_fit_and_leaves_the_last_model(noisy):
     clf = make().fit(X, y)
     before = clf.predict_proba(X)
 
-    def interrupt():
-        time.sleep(0.5)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), ctrl_c_after(0.5):
         clf.set_params(max_epochs=10**6).fit(X, y)
-    thread.join()
     np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
