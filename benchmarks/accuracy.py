@@ -96,10 +96,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "- 64 + 64 + 64 units": {"hidden_units": (64, 64, 64)},
     "- one layer of 128 units": {"hidden_units": (128,)},
     "piecewise linear, 64 + 64 units": {"encoding": "piecewise_linear"},
-    "- SiLU": {"encoding": "piecewise_linear", "activation": "silu"},
-    "- dropout 0.1 ": {"encoding": "piecewise_linear", "dropout": 0.1},
-    "- lr 0.01": {"encoding": "piecewise_linear", "lr": 0.01},
-    "- one layer of 128 units ": {
+    "- of these, SiLU": {"encoding": "piecewise_linear", "activation": "silu"},
+    "- of these, dropout 0.1": {"encoding": "piecewise_linear", "dropout": 0.1},
+    "- of these, lr 0.01": {"encoding": "piecewise_linear", "lr": 0.01},
+    "- of these, one layer of 128 units": {
         "encoding": "piecewise_linear",
         "hidden_units": (128,),
     },
