@@ -96,7 +96,7 @@ def train_side_by_side(
         table = check_table(clf, X, y, None, reset=True)
         clf.classes_ = np.unique(table.y)
         net = make_net(clf, table.X, None)
-        task = make_task(clf, net, table, (None, None), weighted=False)
+        task = make_task(clf, net, table, None, weighted=False)
         members.append(Member(net, task))
     train(members)
 
