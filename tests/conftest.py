@@ -17,6 +17,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from joblib.externals.loky import get_reusable_executor
+from sklearn import config_context
 from sklearn.datasets import make_blobs
 from sklearn.model_selection import train_test_split
 
@@ -106,6 +107,16 @@ def _ctrl_c_interrupts():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def dispatch():
+    """Let scikit-learn dispatch arrays to their libraries, if it can."""
+    try:
+        with config_context(array_api_dispatch=True):
+            yield
+    except ImportError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

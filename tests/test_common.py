@@ -83,6 +83,8 @@ def checks(configurations, kind=TorchBlobClassifier, left_out="nothing"):
 )
 # Some checks train on data made to be hard, for which 100 epochs are not enough.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+# Nor have all of them five rows of each class.
+@pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
 def test_scikit_learn_check_passes(estimator, check):
     assert check(estimator) is None
 

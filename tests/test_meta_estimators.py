@@ -97,15 +97,6 @@ def routing():
         yield
 
 
-@pytest.fixture
-def dispatch():
-    try:
-        with config_context(array_api_dispatch=True):
-            yield
-    except ImportError as error:
-        pytest.skip(str(error))
-
-
 def test_a_pipeline_trains_on_scaled_rows(small):
     X, y = small
     unscaled = X * 1e4 + 1e6
