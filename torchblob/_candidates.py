@@ -56,7 +56,7 @@ def make_candidates(
     -------
     list of dict
         Each with a value for every parameter that is chosen; those with the same
-        hidden layers follow each other.
+        encoding follow each other.
 
     Raises
     ------

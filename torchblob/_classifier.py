@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -340,7 +341,8 @@ class TorchBlobClassifier(CallbackSupportMixin, TensorClassifierMixin, BaseEstim
                 if kept is not None and kept.is_over:
                     self.net_ = net
                 else:
-                    self._train(net, replace(task, watcher=tasks))
+                    with self._divergence_explained():
+                        self._train(net, replace(task, watcher=tasks))
             self.best_epoch_ = best_number(task.stopping, epochs_before)
         if net.was_interrupted_:
             warnings.warn(
@@ -423,7 +425,8 @@ class TorchBlobClassifier(CallbackSupportMixin, TensorClassifierMixin, BaseEstim
             table = check_table(self, X, y, sample_weight, reset=last is None)
             self.classes_ = known
             net = make_net(self, table.X, last, keep_optimizer=True)
-            self._train(net, make_pass(self, net, table))
+            with self._divergence_explained():
+                self._train(net, make_pass(self, net, table))
             if net.was_interrupted_:  # to end a loop of calls too
                 raise KeyboardInterrupt
             self.best_epoch_ = None
@@ -617,6 +620,11 @@ class TorchBlobClassifier(CallbackSupportMixin, TensorClassifierMixin, BaseEstim
             Rows to train on; with weights of 0 too.
         validation : Table or None
             Rows for early stopping, of the same classes.
+
+        Raises
+        ------
+        DivergedError
+            If the loss turns infinite or NaN.
         """
         self.n_features_in_ = table.X.shape[1]
         self.classes_ = np.unique(table.y)
@@ -627,15 +635,20 @@ class TorchBlobClassifier(CallbackSupportMixin, TensorClassifierMixin, BaseEstim
 
     def _train(self, net: BlobNet, task: Task) -> None:
         """Train `net` and make it this classifier's."""
+        with memory_errors(type(self).__name__):
+            net.partial_fit(task.train.X, task.train.y, task=task)
+        self.net_ = net
+
+    @contextmanager
+    def _divergence_explained(self) -> Iterator[None]:
+        """Say in an error about a loss that is not finite what to do."""
         try:
-            with memory_errors(type(self).__name__):
-                net.partial_fit(task.train.X, task.train.y, task=task)
+            yield
         except DivergedError as error:
             raise ValueError(
                 f"{type(self).__name__}: {error}. Lower lr, now {self.lr}, or scale "
                 "the features, for example by a StandardScaler in a Pipeline."
             ) from error
-        self.net_ = net
 
     def _predict(
         self, X: Any, write: Callable[[torch.Tensor, torch.Tensor], None]

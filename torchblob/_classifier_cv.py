@@ -626,14 +626,14 @@ default="auto"
     ) -> float:
         """Return the score of a network on the rows of its fold."""
         table = folds.table
-        X, y, weights = table.X[valid], table.y[valid], table.weights[valid]
+        y, weights = table.y[valid], table.weights[valid]
         if self.scoring is None:
             predicted = self.classes_[outcome.log_proba.argmax(1)]
             return float(accuracy_score(y, predicted, sample_weight=weights))
         alone = copy.copy(self)  # as it would be with this network only
         alone.members_, alone.temperature_ = [outcome.member], temperature
         alone.__dict__.pop("feature_names_in_", None)  # the rows are arrays by now
-        scorer = check_scoring(alone, self.scoring)
+        X, scorer = table.X[valid], check_scoring(alone, self.scoring)
         try:
             if weighted:
                 with suppress(TypeError):  # not every scorer takes weights

@@ -136,8 +136,8 @@ class CrossValidation:
     dtype: torch.dtype
     device: str | torch.device
     seeds: np.ndarray
-    _encoding: str = ""
-    _encoded: list[tuple[ColumnEncoder, Any, Any]] = field(default_factory=list)
+    _encoding: str = field(default="", init=False)
+    _encoded: list[tuple[ColumnEncoder, Any, Any]] = field(init=False)
 
     def train(
         self, candidates: Sequence[Mapping[str, Any]]
@@ -173,12 +173,10 @@ class CrossValidation:
         DivergedError
             If its loss turns infinite or NaN.
         """
-        encoder = self._make_encoder(candidate["encoding"])
-        encoder.fit(self.table.X, sample_weight=self.table.weights)
-        X = encoder.encode(self.table.X)
+        encoder, X = self._encode(candidate["encoding"], slice(None))
         settings = dict(candidate) | {"max_epochs": n_epochs}
         network = self._make_network(settings, self.seeds[-1])
-        _fit(network, self._part(X, np.arange(len(self.table.y))), None)
+        _fit(network, self._part(X, slice(None)), None)
         return Pipeline([("encoder", encoder), ("network", network)])
 
     def _encode_folds(self, encoding: str) -> None:
@@ -187,11 +185,18 @@ class CrossValidation:
             return
         self._encoding, self._encoded = encoding, []
         for train, valid in self.splits:
-            encoder = self._make_encoder(encoding)
-            X = self.table.X[train]
-            encoder.fit(X, sample_weight=self.table.weights[train])
+            encoder, X = self._encode(encoding, train)
             X_valid = encoder.encode(self.table.X[valid])
-            self._encoded.append((encoder, encoder.encode(X), X_valid))
+            self._encoded.append((encoder, X, X_valid))
+
+    def _encode(
+        self, encoding: str, at: np.ndarray | slice
+    ) -> tuple[ColumnEncoder, Any]:
+        """Return an encoder that is fitted to rows, and these rows encoded."""
+        dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        encoder, X = ColumnEncoder(encoding, dtype=dtype), self.table.X[at]
+        encoder.fit(X, sample_weight=self.table.weights[at])
+        return encoder, encoder.encode(X)
 
     def _train_fold(
         self, candidate: Mapping[str, Any], number: int
@@ -212,13 +217,9 @@ class CrossValidation:
             Pipeline([("encoder", encoder), ("network", network)]), log_proba
         )
 
-    def _part(self, X: Any, at: np.ndarray) -> Table:
+    def _part(self, X: Any, at: np.ndarray | slice) -> Table:
         """Return rows of the table, with encoded columns and weights in the loss."""
         return Table(X, self.table.y[at], self.loss_weights[at], self.table.rows[at])
-
-    def _make_encoder(self, encoding: str) -> ColumnEncoder:
-        dtype = np.float64 if self.dtype == torch.float64 else np.float32
-        return ColumnEncoder(encoding, dtype=dtype)
 
     def _make_network(
         self, candidate: Mapping[str, Any], seed: int
@@ -239,12 +240,7 @@ def _fit(network: TorchBlobClassifier, table: Table, validation: Table | None) -
     if validation is not None:
         patience = max(1, round(PATIENCE * network.max_epochs))
         network.set_params(early_stopping=True, n_iter_no_change=patience, tol=0.0)
-    try:
-        network._fit_checked(table, validation)
-    except ValueError as error:
-        if isinstance(error.__cause__, DivergedError):
-            raise error.__cause__ from None
-        raise
+    network._fit_checked(table, validation)
 
 
 def log_proba_of(member: Pipeline, X: Any, classes: np.ndarray) -> np.ndarray:
