@@ -1,4 +1,4 @@
-"""What several files of tests compare by."""
+"""What several files of tests use."""
 
 import signal
 import threading
@@ -24,7 +24,7 @@ def ctrl_c_after(seconds):
         pause = seconds
         while not ended.wait(pause):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            pause = 3
+            pause = 2
 
     thread = threading.Thread(target=press)
     thread.start()

@@ -363,7 +363,7 @@ def test_ctrl_c_ends_a_search_at_once(data, where):
     begin = time.monotonic()
     with together(), pytest.raises(KeyboardInterrupt), ctrl_c_after(1):
         work[where].fit(*data)
-    assert time.monotonic() - begin < 8
+    assert time.monotonic() - begin < 5
     with together():  # and the next works
         assert np.isfinite(cross_val_score(make(), *data)).all()
 
