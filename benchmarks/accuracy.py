@@ -57,13 +57,14 @@ def realmlp(seed: int, device: str) -> Any:
     return RealMLP_TD_Classifier(random_state=seed, device=device, n_threads=1)
 
 
+def cross_validated(params: dict[str, Any], seed: int, device: str) -> Any:
+    """Return TorchBlobClassifierCV with some settings."""
+    return TorchBlobClassifierCV(device=device, random_state=seed, **params)
+
+
 METHODS: dict[str, Callable[[int, str], Any]] = {
-    "TorchBlobClassifierCV": lambda seed, device: TorchBlobClassifierCV(
-        device=device, random_state=seed
-    ),
-    "TorchBlobClassifierCV, refit": lambda seed, device: TorchBlobClassifierCV(
-        device=device, random_state=seed, refit=True
-    ),
+    "TorchBlobClassifierCV": partial(cross_validated, {}),
+    "TorchBlobClassifierCV, refit": partial(cross_validated, {"refit": True}),
     "TorchBlobClassifier": lambda seed, device: make_pipeline(
         StandardScaler(), TorchBlobClassifier(device=device, random_state=seed)
     ),
@@ -77,11 +78,15 @@ METHODS: dict[str, Callable[[int, str], Any]] = {
 }
 """Name -> a function (seed, device) that returns a classifier with its defaults."""
 
-RECIPES: dict[str, dict[str, Any]] = {
+CHOICES: dict[str, dict[str, Any]] = {
     "the defaults": {},
     "the defaults, not calibrated": {"calibrate": False},
     "the best by log loss": {"scoring": "neg_log_loss"},
     "ten folds": {"cv": 10},
+}
+"""Name -> settings of TorchBlobClassifierCV with the default candidates."""
+
+SINGLE: dict[str, dict[str, Any]] = {
     "standard, 64 + 64 units": {},
     "- ReLU, lr 0.01": {"activation": "relu", "lr": 0.01},
     "- GELU": {"activation": "gelu"},
@@ -104,9 +109,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "hidden_units": (128,),
     },
 }
-"""Name -> settings of TorchBlobClassifierCV, beside `ONE` from the fifth on."""
+"""Name -> settings with one candidate, where they are not those of `ONE`."""
 
 ONE = {"hidden_units": 64, "encoding": "standard"}
+RECIPES = CHOICES | {name: ONE | params for name, params in SINGLE.items()}
 
 PEERS = ("MLPClassifier", "HistGradientBoosting", "RealMLP")
 OURS = "TorchBlobClassifierCV"
@@ -120,11 +126,6 @@ STYLES = {
 }
 MEASURES = ("accuracy", "log_loss", "calibration_error", "seconds")
 Results = dict[tuple[str, str, int], dict[str, float]]
-
-
-def with_recipe(params: dict[str, Any], seed: int, device: str) -> Any:
-    """Return TorchBlobClassifierCV with some settings."""
-    return TorchBlobClassifierCV(device=device, random_state=seed, **params)
 
 
 def calibration_error(y: np.ndarray, proba: np.ndarray, classes: np.ndarray) -> float:
@@ -328,8 +329,7 @@ def main() -> None:
         print("RealMLP is left out: pytabkit is not installed.")
     if args.recipes:
         methods = {
-            name: partial(with_recipe, ({} if number < 4 else ONE) | params)
-            for number, (name, params) in enumerate(RECIPES.items())
+            name: partial(cross_validated, params) for name, params in RECIPES.items()
         }
     results = read(args.results) if args.results else {}
     with threadpool_limits(1):
